@@ -1,0 +1,53 @@
+"""Redraw photos in the style of one picture (OSASIS, CVPR 2024).
+
+The public names load what they need (torch above all) when first used, so that importing the
+package is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from osasis._version import __version__
+from osasis.errors import OsasisError, UserError
+
+if TYPE_CHECKING:
+    from osasis.base import Base, load_base
+    from osasis.style.file import Style, load_style
+    from osasis.style.learn import learn_style
+    from osasis.stylize.stylizer import Stylizer
+
+__all__ = [
+    "Base",
+    "OsasisError",
+    "Style",
+    "Stylizer",
+    "UserError",
+    "__version__",
+    "learn_style",
+    "load_base",
+    "load_style",
+]
+
+_LAZY = {
+    "Base": "osasis.base",
+    "load_base": "osasis.base",
+    "Style": "osasis.style.file",
+    "load_style": "osasis.style.file",
+    "learn_style": "osasis.style.learn",
+    "Stylizer": "osasis.stylize.stylizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

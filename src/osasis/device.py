@@ -1,0 +1,42 @@
+"""The one place that knows devices."""
+
+from __future__ import annotations
+
+import torch
+
+from osasis.errors import UserError
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device of that name, or the best one there is (accelerator, else CPU).
+
+    Raises:
+        UserError: a name torch does not know, or a device this machine lacks.
+    """
+    if name is None:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found if found is not None else torch.empty(0).device
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first_line = str(error).splitlines()[0]
+        raise UserError(
+            f"device {name!r} cannot be used: {first_line}",
+            hint="leave --device out to take the best one there is; `osasis doctor` lists them",
+        ) from error
+    return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be used on `device`."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * 1024**3  # systems without /proc: a laptop's usual share
