@@ -1,0 +1,55 @@
+"""The way a picture goes: up to t0 by inversion, down again by decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from osasis.diffusion.schedule import TRAIN_STEPS, Step, TimestepGrid
+
+
+@dataclass(frozen=True)
+class Route:
+    """Inversion and decoding between the image and `t0_ratio` of the training schedule.
+
+    Step counts are those of the whole schedule, as in the paper: 50 at ratio 0.5 are 25 moves.
+
+    Attributes:
+        invert_steps: steps of the inversion.
+        decode_steps: steps of the decoding.
+        t0_ratio: how far up the schedule inversion goes, in (0, 1].
+        shared_grid: one grid for both ways, decoding starts exactly where inversion ended (the
+            paper). False cuts two grids independently, with a seam at t0 (the release, METHOD 7).
+        clip: limit x0_hat to [-1, 1] at every step.
+    """
+
+    invert_steps: int
+    decode_steps: int
+    t0_ratio: float = 0.5
+    shared_grid: bool = True
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.t0_ratio <= 1:
+            raise ValueError(f"t0_ratio must lie in (0, 1], got {self.t0_ratio}")
+
+    @property
+    def t0(self) -> int:
+        return min(round(self.t0_ratio * TRAIN_STEPS), TRAIN_STEPS - 1)
+
+    def _grid(self) -> TimestepGrid:
+        return TimestepGrid.until(self.t0, max(1, round(self.invert_steps * self.t0_ratio)))
+
+    def inversion(self) -> list[Step]:
+        """Moves from the image to the structural code x_t0 (Eq. 11)."""
+        if self.shared_grid:
+            return self._grid().inversion()
+        return TimestepGrid.ddim(self.invert_steps).inversion(
+            int(self.invert_steps * self.t0_ratio)
+        )
+
+    def decoding(self) -> list[Step]:
+        """Moves from x_t0 to the image (Eq. 14)."""
+        if self.shared_grid:
+            moves = max(1, round(self.decode_steps * self.t0_ratio))
+            return self._grid().thinned(moves).decoding(to_clean=False)
+        return TimestepGrid.ddim(self.decode_steps).decoding(int(self.decode_steps * self.t0_ratio))

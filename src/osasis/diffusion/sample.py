@@ -1,0 +1,79 @@
+"""The only loops over timesteps: inversion, decoding, ancestral sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from osasis.diffusion.ddim import ddim_step
+from osasis.diffusion.ddpm import ddpm_step, posterior
+from osasis.diffusion.schedule import Step
+
+EpsModel = Callable[[Tensor, Tensor], Tensor]
+"""`eps_hat = model(x_t, t)`, with x_t (B, 3, H, W) and t (B,) int64."""
+
+NoiseSource = Callable[[], Tensor]
+"""Fresh standard normal noise in the shape of the batch."""
+
+Structure = Callable[[Step], Tensor]
+"""What is added to x_t before a move: `lambda_spn * SPN(I_A, t)` (Eqs. 12, 13)."""
+
+
+def timesteps(x: Tensor, t: int) -> Tensor:
+    """`t` once per image of the batch `x`, (B,) int64."""
+    return torch.full((x.shape[0],), t, dtype=torch.int64, device=x.device)
+
+
+@torch.no_grad()
+def ddim(
+    model: EpsModel,
+    x: Tensor,
+    steps: Sequence[Step],
+    *,
+    clip: bool = True,
+    structure: Structure | None = None,
+) -> Tensor:
+    """Follow `steps` deterministically, up (inversion, Eq. 11) or down (decoding, Eqs. 8, 14).
+
+    Args:
+        model: noise predictor with its conditioning already chosen.
+        x: (B, C, H, W) images or (B, D) codes at the alpha_bar of the first step.
+        steps: moves of a `TimestepGrid`.
+        clip: limit x0_hat to [-1, 1] at every step.
+        structure: term added to x before every move.
+    """
+    for step in steps:
+        if structure is not None:
+            x = x + structure(step)
+        x, _ = ddim_step(x, model(x, timesteps(x, step.t)), step, clip=clip)
+    return x
+
+
+@torch.no_grad()
+def ancestral(
+    model: EpsModel,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: NoiseSource,
+    *,
+    learned_variance: bool = False,
+    clip: bool = True,
+) -> Tensor:
+    """Ancestral DDPM sampling along `steps` (Eq. 10; DDPM algorithm 2).
+
+    Args:
+        model: noise predictor; with `learned_variance` it has 6 output channels, the last three
+            being the variance fraction.
+        x: (B, 3, H, W) sample at the alpha_bar of the first step.
+        noise: drawn once per move.
+    """
+    for step in steps:
+        out = model(x, timesteps(x, step.t))
+        fraction = None
+        if learned_variance:
+            out, fraction = out.chunk(2, dim=1)
+        dist = posterior(x, out, step, variance_fraction=fraction, clip=clip)
+        x = ddpm_step(dist, noise(), step)
+    return x

@@ -1,0 +1,189 @@
+"""The U-Net of DiffAE and of the (P2) DDPM: one class, two configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from osasis.models.conditioning import Conditioning
+from osasis.models.layers import (
+    AttentionBlock,
+    PatchFilter,
+    ResBlock,
+    group_norm,
+    timestep_embedding,
+    zero_init,
+)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of a U-Net.
+
+    Attributes:
+        image_size: height and width of the (square) image in pixels.
+        channels: width of the first level.
+        channel_mult: width of each level as a multiple of `channels`, highest resolution first.
+        num_res_blocks: residual blocks per level on the way down (one more on the way up).
+        attention_resolutions: feature-map sizes, counted after the patch stem, with attention.
+        time_dim: width of the timestep embedding.
+        z_dim: width of z_sem; None for an unconditional network.
+        out_channels: 3, or 6 for a network that also predicts its variance.
+        head_channels: channels per attention head; None for a single head.
+        dropout: dropout inside residual blocks, active in training mode only.
+        patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
+        patch_filter: add a `PatchFilter` of the input to the output (our patched networks).
+    """
+
+    image_size: int
+    channels: int
+    channel_mult: tuple[int, ...]
+    num_res_blocks: int
+    attention_resolutions: tuple[int, ...]
+    time_dim: int
+    z_dim: int | None = None
+    out_channels: int = 3
+    head_channels: int | None = None
+    dropout: float = 0.0
+    patch_size: int = 1
+    patch_filter: bool = False
+
+    @property
+    def num_levels(self) -> int:
+        return len(self.channel_mult)
+
+
+class Stage(nn.ModuleList):
+    """Blocks applied in order; residual blocks also get the embeddings."""
+
+    def forward(self, x: Tensor, time_emb: Tensor, z: Tensor | None) -> Tensor:
+        for layer in self:
+            x = layer(x, time_emb, z) if isinstance(layer, ResBlock) else layer(x)
+        return x
+
+
+class UNet(nn.Module):
+    """Noise predictor `eps_hat = unet(x_t, t, conditioning)` (DDPM; DiffAE section 3)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        pixels = config.patch_size**2
+        self.time_embed = nn.Sequential(
+            nn.Linear(config.channels, config.time_dim),
+            nn.SiLU(),
+            nn.Linear(config.time_dim, config.time_dim),
+        )
+        width = config.channels * config.channel_mult[0]
+        self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(3 * pixels, width, 3, padding=1)])])
+        skips = self._build_down(width)
+        self.output_blocks = nn.ModuleList()
+        self._build_up(skips)
+        self.norm_final = group_norm(width)
+        self.conv_final = zero_init(nn.Conv2d(width, config.out_channels * pixels, 3, padding=1))
+        self.patch_filter = (
+            PatchFilter(config.patch_size, config.time_dim) if config.patch_filter else None
+        )
+
+    def _res(self, in_channels: int, out_channels: int, direction: str | None = None) -> ResBlock:
+        c = self.config
+        return ResBlock(
+            in_channels,
+            out_channels,
+            time_dim=c.time_dim,
+            z_dim=c.z_dim,
+            dropout=c.dropout,
+            direction=direction,
+        )
+
+    def _attends(self, level: int) -> bool:
+        c = self.config
+        return c.image_size // c.patch_size // 2**level in c.attention_resolutions
+
+    def _build_down(self, width: int) -> list[int]:
+        """Append the down path and the middle block; return the widths of the skips."""
+        c = self.config
+        skips, self.input_levels = [width], [0]
+        for level, mult in enumerate(c.channel_mult):
+            for _ in range(c.num_res_blocks):
+                stage = Stage([self._res(width, c.channels * mult)])
+                width = c.channels * mult
+                if self._attends(level):
+                    stage.append(AttentionBlock(width, c.head_channels))
+                self.input_blocks.append(stage)
+                skips.append(width)
+                self.input_levels.append(level)
+            if level < c.num_levels - 1:
+                # the downsampling block belongs to the level it leads to, as in the release
+                self.input_blocks.append(Stage([self._res(width, width, "down")]))
+                skips.append(width)
+                self.input_levels.append(level + 1)
+        self.middle_block = Stage(
+            [
+                self._res(width, width),
+                AttentionBlock(width, c.head_channels),
+                self._res(width, width),
+            ]
+        )
+        return skips
+
+    def _build_up(self, skips: list[int]) -> None:
+        c = self.config
+        width, self.output_levels = skips[-1], []
+        for level in reversed(range(c.num_levels)):
+            for i in range(c.num_res_blocks + 1):
+                out = c.channels * c.channel_mult[level]
+                stage = Stage([self._res(width + skips.pop(), out)])
+                width = out
+                if self._attends(level):
+                    stage.append(AttentionBlock(width, c.head_channels))
+                if level > 0 and i == c.num_res_blocks:
+                    stage.append(self._res(width, width, "up"))
+                self.output_blocks.append(stage)
+                self.output_levels.append(level)
+
+    def parameters_of_levels(self, levels: Iterable[int]) -> dict[str, nn.Parameter]:
+        """Parameters of the blocks on these levels, by name; level 0 includes stem and head."""
+        wanted = set(levels)
+        stages = [*zip(self.input_blocks, self.input_levels, strict=True)]
+        stages += zip(self.output_blocks, self.output_levels, strict=True)
+        modules: list[nn.Module] = [stage for stage, level in stages if level in wanted]
+        if 0 in wanted:
+            modules += [self.norm_final, self.conv_final]
+            modules += [self.patch_filter] if self.patch_filter is not None else []
+        chosen = {id(p) for module in modules for p in module.parameters()}
+        return {name: p for name, p in self.named_parameters() if id(p) in chosen}
+
+    def forward(self, x_t: Tensor, t: Tensor, conditioning: Conditioning | None = None) -> Tensor:
+        """Predict the noise in `x_t`.
+
+        Args:
+            x_t: (B, 3, H, W) float, noisy images.
+            t: (B,) timesteps on the training schedule.
+            conditioning: codes per level; None for an unconditional network.
+
+        Returns:
+            (B, out_channels, H, W), in the dtype of `x_t`.
+        """
+        levels: tuple[Tensor | None, ...] = (None,) * self.config.num_levels
+        middle = None
+        if conditioning is not None:
+            levels, middle = conditioning.levels, conditioning.middle
+        time_emb = self.time_embed(timestep_embedding(t, self.config.channels).to(x_t.dtype))
+        patches = x = F.pixel_unshuffle(x_t, self.config.patch_size)
+        skips = []
+        for stage, level in zip(self.input_blocks, self.input_levels, strict=True):
+            # the stem is a plain convolution and ignores the embeddings
+            x = stage(x, time_emb, levels[level])
+            skips.append(x)
+        x = self.middle_block(x, time_emb, middle)
+        for stage, level in zip(self.output_blocks, self.output_levels, strict=True):
+            x = stage(torch.cat([x, skips.pop()], dim=1), time_emb, levels[level])
+        x = self.conv_final(F.silu(self.norm_final(x)))
+        if self.patch_filter is not None:
+            x = x + self.patch_filter(patches, time_emb)
+        return F.pixel_shuffle(x, self.config.patch_size)

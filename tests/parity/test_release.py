@@ -1,0 +1,123 @@
+"""A whole released stylization and a whole released learning iteration of ten updates."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from osasis.diffusion.sample import ddim
+from osasis.diffusion.schedule import TimestepGrid
+from osasis.style.config import RELEASE
+from osasis.style.losses import style_targets
+from osasis.style.update import Branch, Student, update
+from osasis.stylize.decode import decode_styled, invert
+
+from .builders import build_diffae, build_spn
+from .conftest import Golden, compare
+
+ROUTE = RELEASE.learn_route  # 25 of 50 steps up, 10 of 20 down: the goldens' stylization too
+
+
+class StubCritic:
+    """The goldens' embedder and perceptual stand-in, behind the critic's protocol."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+
+    def embed(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 4).flatten(1) @ self.weight.T
+
+    def set_reference(self, reference: Tensor) -> None:
+        self.reference = reference
+
+    def embed_and_compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.embed(x), (x - self.reference).square().flatten(1).mean(1)
+
+
+def test_stylization(osasis_golden: Golden) -> None:
+    g, model = osasis_golden, build_diffae(osasis_golden)
+    student = Student(model, build_spn(g))
+    with torch.no_grad():
+        z_sem = model.encode(g["x0"])
+        x_t0 = invert(model, g["x0"], z_sem, ROUTE)
+        out = decode_styled(
+            student,
+            g["x0"],
+            x_t0,
+            z_sem,
+            model.encode(g["style_B"]),
+            route=ROUTE,
+            spn=RELEASE.spn,
+            style_levels=(0, 1),
+        )
+    compare("release stylization", out, g["stylize20_final"])
+
+
+def test_stylization_step_by_step(osasis_golden: Golden) -> None:
+    g, model, spn = osasis_golden, build_diffae(osasis_golden), build_spn(osasis_golden)
+    mixed = model.mixed(g["z_style_B"], g["z_sem"], (0, 1))
+    x = g["invert50_after_25"]
+    with torch.no_grad():
+        for step in TimestepGrid.ddim(20).decoding(10):
+            index = torch.full((2,), step.index)
+            x = ddim(
+                lambda x, t: model.eps(x, t, mixed),
+                x,
+                [step],
+                structure=lambda _, i=index: RELEASE.spn.weight * spn(g["x0"], i),
+            )
+            if f"stylize20_sample_{step.index}" in g.arrays:
+                compare("release stylization", x, g[f"stylize20_sample_{step.index}"])
+
+
+def test_learning_iteration(osasis_golden: Golden) -> None:
+    g, base = osasis_golden, build_diffae(osasis_golden)
+    student = Student(build_diffae(g), build_spn(g))
+    critic = StubCritic(g.weights("stub_embedder.")["weight"])
+    with torch.no_grad():
+        z_in, z_style = base.encode(g["x0"]), base.encode(g["style_A"])
+        content = Branch(g["x0"], z_in, invert(base, g["x0"], z_in, ROUTE))
+        style = Branch(g["style_A"], z_style, invert(base, g["style_A"], z_style, ROUTE))
+    compare("release learning: codes", content.x_t, g["train_x_t0_content"])
+    compare("release learning: codes", style.x_t, g["train_x_t0_style"])
+    targets = style_targets(g["style_A"], g["style_B"], critic)
+    embedding = critic.embed(g["x0"])
+    optimizers = [
+        torch.optim.Adam(student.diffae.unet.parameters(), lr=RELEASE.lr_unet),
+        torch.optim.Adam(student.spn.parameters(), lr=RELEASE.lr_spn),
+    ]
+    losses = []
+    for step in ROUTE.decoding():
+        result = update(
+            student, optimizers, content, style, embedding, step, targets, critic,
+            RELEASE.spn, RELEASE.weights, clip=ROUTE.clip,
+        )  # fmt: skip
+        if not losses:
+            check_first_update(g, student, result.prediction)
+        losses.append(list(result.losses.values()))
+        content = dataclasses.replace(content, x_t=result.prediction.content_next)
+        style = dataclasses.replace(style, x_t=result.prediction.style_next)
+    expected = g["train_losses_total_cross_in_clip_l1_lpips"]
+    compare("release learning: losses", torch.tensor(losses, dtype=torch.float64), expected)
+    compare("release learning: final", content.x_t, g["train_final_x_content"])
+    compare("release learning: final", style.x_t, g["train_final_x_style"])
+    unet, spn = student.diffae.unet, student.spn
+    compare("release learning: weights", spn.conv_last.weight, g["train_spn_out_layer_after"])
+    compare("release learning: weights", unet.conv_final.weight, g["train_unet_out_after"])
+
+
+def check_first_update(g: Golden, student: Student, prediction) -> None:
+    compare("release learning: x0_hat", prediction.content_x0_hat, g["train_first_x0hat_content"])
+    compare("release learning: x0_hat", prediction.style_x0_hat, g["train_first_x0hat_style"])
+    unet, spn = student.diffae.unet, student.spn
+    compare(
+        "release learning: gradients",
+        spn.conv_last.weight.grad,
+        g["train_first_grad_spn_out_layer"],
+    )
+    compare(
+        "release learning: gradients", unet.conv_final.weight.grad, g["train_first_grad_unet_out"]
+    )
