@@ -1,0 +1,240 @@
+"""Reading pictures: whatever comes in, an upright 8-bit sRGB image comes out, or a clear error."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from osasis.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_PIXELS = 64_000_000
+MIN_SIDE = 16
+
+# Only these decoders: a file with another suffix is still recognised by its content, but Pillow's
+# rarely used readers (some of which start other programs) never see what a stranger uploads.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
+_CONVERT_HINT = "convert it to PNG, JPEG or WebP and try again"
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_image(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture as a new upright RGB image, 8 bits per channel, sRGB (engineering choice).
+
+    EXIF rotation is applied, transparency is composited on white, an embedded colour profile is
+    converted to sRGB (a broken one is ignored), deep grey and float pixels are scaled to 8 bits,
+    and of an animation the first frame is taken. The number of pixels is checked before decoding.
+
+    Args:
+        source: a file, or an image already opened (which is not changed).
+        max_pixels: the most pixels, width times height, that are accepted.
+
+    Raises:
+        UserError: no such file, a folder, empty, not an image, damaged, too large or too small.
+    """
+    if isinstance(source, Image.Image):
+        return _checked_decode(source, "the image", max_pixels)
+    path = Path(source).expanduser()
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns above its own limit; ours is lower and is an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(str(path), str(error), max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} is not an image that can be read, whatever its name says",
+            hint=f"if it opens in a picture viewer, {_CONVERT_HINT}",
+        ) from error
+    except _DECODE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno:  # the system's word, not the decoder's
+            raise UserError(
+                f"{path} cannot be read: {error.strerror}", hint="check who may read the file"
+            ) from error
+        raise _damaged(str(path), error) from error
+    with opened:
+        return _checked_decode(opened, str(path), max_pixels)
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """List picture files: files as given, folders searched recursively (engineering choice).
+
+    A file named outright is kept whatever its suffix. In folders only `IMAGE_SUFFIXES` count, and
+    hidden files and folders (a leading dot) are passed over. The list is sorted and each file is
+    in it once, also when reached by two ways.
+
+    Raises:
+        UserError: nothing was given, a path does not exist, or a folder holds no picture.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise UserError("no picture was given", hint="name one or more files or folders")
+    found: dict[Path, Path] = {}
+    for path in (Path(p).expanduser() for p in given):
+        if path.is_dir():
+            inside = list(_walk(path))
+            if not inside:
+                suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+                raise UserError(
+                    f"the folder {path} holds no picture",
+                    hint=f"these suffixes are looked for, in subfolders too: {suffixes}",
+                )
+        elif path.exists():
+            inside = [path]
+        else:
+            raise UserError(f"{path} does not exist", hint="check the spelling of the path")
+        for file in inside:
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
+
+
+def to_rgb8(image: Image.Image) -> Image.Image:
+    """Convert any Pillow image to a new 8-bit sRGB one, transparency on white, metadata dropped.
+
+    Raises:
+        ValueError: Pillow cannot convert from this mode.
+    """
+    colour, alpha = _split_alpha(image)
+    rgb = _to_srgb(colour, image.info.get("icc_profile"))
+    canvas = Image.new("RGB", image.size, "white")  # new, so that no stale profile is saved later
+    canvas.paste(rgb, mask=alpha)
+    return canvas
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a picture", hint="name one file inside it")
+    if not path.exists():
+        raise UserError(f"{path} does not exist", hint="check the spelling of the path")
+    if path.is_file() and path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes)", hint="copy or download it again")
+
+
+def _damaged(name: str, error: Exception) -> UserError:
+    return UserError(f"{name} is damaged or cut short: {error}", hint="copy or download it again")
+
+
+def _too_large(name: str, found: str, max_pixels: int) -> UserError:
+    return UserError(
+        f"{name} has too many pixels: {found}, at most {max_pixels / 1e6:g} megapixels are read",
+        hint="make it smaller first; a few megapixels are plenty",
+    )
+
+
+def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(name, f"{width} x {height}", max_pixels)
+    if min(width, height) < MIN_SIDE:
+        raise UserError(
+            f"{name} is too small: {width} x {height} pixels",
+            hint=f"each side needs at least {MIN_SIDE} pixels, and 256 or more look good",
+        )
+    try:
+        image.load()
+    except _DECODE_ERRORS as error:
+        raise _damaged(name, error) from error
+    try:
+        rgb = to_rgb8(image)
+    except ValueError as error:
+        raise UserError(
+            f"{name} has colours of a kind that cannot be read ({image.mode}): {error}",
+            hint=_CONVERT_HINT,
+        ) from error
+    turn = _TURNS.get(_orientation(image))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 (upright) where it is absent or the EXIF block is broken."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DECODE_ERRORS:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colour as 8-bit L, RGB or CMYK, and the alpha channel (L) where there is one."""
+    if image.mode.startswith("I;16"):
+        return _grey(np.asarray(image), (65535,)), None
+    if image.mode == "I":  # 32 bits that nearly always hold 8 or 16
+        return _grey(np.asarray(image), (255, 65535, 2**31 - 1)), None
+    if image.mode == "F":
+        return _float_grey(np.asarray(image)), None
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A")
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image, None
+    return image.convert("RGB"), None
+
+
+def _grey(pixels: np.ndarray, tops: tuple[int, ...]) -> Image.Image:
+    """Scale integers to 8 bits by the smallest of `tops` that holds them all."""
+    largest = int(pixels.max())
+    top = next(t for t in tops if largest <= t)
+    scaled = np.rint(pixels.astype(np.float64).clip(0, top) * (255 / top))
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _float_grey(pixels: np.ndarray) -> Image.Image:
+    """Scale floats to 8 bits: [0, 1], [0, 255] or [0, 65535] by their range, else stretched.
+
+    A largest value up to 2 still counts as [0, 1], a little overexposed.
+    """
+    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 65535:
+        values = (values - low) / max(high - low, 1e-12)
+    else:
+        values = values / (1 if high <= 2 else 255 if high <= 255 else 65535)
+    return Image.fromarray(np.rint(values.clip(0, 1) * 255).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile_bytes: bytes | None) -> Image.Image:
+    """RGB pixels in sRGB; a profile that is broken or of another colour space is ignored."""
+    if profile_bytes:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(profile_bytes))
+            described = ImageCms.getProfileDescription(profile)
+            space = profile.profile.xcolor_space.strip()
+            mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space)
+            if mode == "L" and image.mode == "RGB":  # grey that had an alpha channel
+                image = image.convert("L")
+            if mode == image.mode and not described.startswith("sRGB"):
+                srgb = ImageCms.createProfile("sRGB")
+                converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+                if converted is not None:
+                    return converted
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
+            pass
+    return image.convert("RGB")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        for name in files:
+            file = Path(parent, name)
+            if not name.startswith(".") and file.suffix.lower() in IMAGE_SUFFIXES:
+                yield file

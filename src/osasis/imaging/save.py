@@ -1,0 +1,110 @@
+"""Writing pictures, and choosing names for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from osasis.errors import OsasisError, UserError
+from osasis.files import atomic_path
+from osasis.imaging.load import to_rgb8
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_QUALITY = 95
+_DESCRIPTION_TAG = 0x010E  # EXIF ImageDescription
+
+
+def save_image(
+    image: Image.Image, path: str | Path, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a picture in the format its suffix names; nobody ever finds half a file.
+
+    `metadata` becomes PNG text chunks, and in JPEG and WebP one JSON text in the EXIF image
+    description. JPEG and WebP are written at quality 95. Source: engineering choice.
+
+    Raises:
+        UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
+        OsasisError: the file cannot be written, for example because the disk is full.
+    """
+    path = Path(path).expanduser()
+    kind = _format_of(path.suffix, str(path))
+    options: dict[str, Any] = {}
+    if kind == "PNG":
+        chunks = PngInfo()
+        for key, text in (metadata or {}).items():
+            chunks.add_text(key, text)
+        options["pnginfo"] = chunks
+    else:
+        options["quality"] = _QUALITY
+        if metadata:
+            exif = Image.Exif()
+            exif[_DESCRIPTION_TAG] = json.dumps(dict(metadata))
+            options["exif"] = exif
+    if kind == "JPEG":
+        options["subsampling"] = 0  # full colour resolution: style lives in colour
+        image = image if image.mode in ("RGB", "L") else to_rgb8(image)
+    try:
+        with atomic_path(path) as temporary:
+            image.save(temporary, format=kind, **options)
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+def output_paths(
+    photos: Sequence[str | Path], folder: str | Path, suffix: str = ".png"
+) -> list[Path]:
+    """Name one output in `folder` per photo: the photo's own name with the suffix `suffix`.
+
+    A name already given to an earlier photo, in whatever case, or that would be one of the photos
+    themselves, gets '-2', '-3' and so on. The same list gives the same names (engineering choice).
+
+    Raises:
+        UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
+    """
+    _format_of(suffix, f"'{suffix}'")
+    folder = Path(folder).expanduser()
+    taken = {_identity(Path(photo).expanduser()) for photo in photos}
+    chosen = []
+    for photo in photos:
+        stem, number = Path(photo).stem, 1
+        path = folder / f"{stem}{suffix}"
+        while _identity(path) in taken:
+            number += 1
+            path = folder / f"{stem}-{number}{suffix}"
+        taken.add(_identity(path))
+        chosen.append(path)
+    return chosen
+
+
+def _identity(path: Path) -> str:
+    # Two names that differ in case alone are one file on macOS and Windows.
+    return str(path.resolve()).casefold()
+
+
+def _format_of(suffix: str, name: str) -> str:
+    kind = _FORMATS.get(suffix.lower())
+    if kind is None:
+        raise UserError(
+            f"pictures cannot be written as {name}",
+            hint=f"use one of these suffixes: {' '.join(_FORMATS)}",
+        )
+    return kind
+
+
+def _write_error(path: Path, error: OSError) -> OsasisError:
+    folder = next((p for p in path.absolute().parents if p.is_dir()), None)
+    try:
+        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free" if folder else "no such disk"
+    except OSError:
+        free = "free space unknown"
+    reason = error.strerror or str(error)
+    return OsasisError(
+        f"cannot write {path}: {reason} ({free} there)",
+        hint="free some space, or choose a folder you may write to",
+    )
