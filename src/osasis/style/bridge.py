@@ -1,0 +1,50 @@
+"""The bridge: from a style image to its photographic twin (METHOD 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from osasis.base import Base
+from osasis.diffusion.ddpm import q_sample
+from osasis.diffusion.noise import SeededNoise
+from osasis.diffusion.sample import ancestral
+from osasis.diffusion.schedule import TimestepGrid
+from osasis.perception.judges import load_judges
+from osasis.style.config import BridgeConfig
+
+
+def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iterator[Tensor]:
+    """Yield candidates for the twin one by one; the last one yielded is the best of all.
+
+    The style image is noised to t0 (Eq. 9) and walked back by ancestral DDPM (Eq. 10) with the
+    base's null code. The best candidate has the least `10 * L1 + LPIPS` to the style image.
+
+    Args:
+        style_B: (1, 3, H, W) in [-1, 1].
+        seed: candidate i draws its noise from `seed + i`.
+
+    Yields:
+        (1, 3, H, W) in [-1, 1], `config.candidates` times; each is the best so far.
+    """
+    count = max(1, int(config.steps * config.t0_ratio))
+    steps = TimestepGrid.evenly(config.steps).decoding(count)
+    start = steps[0]
+    if config.release_seam:
+        start = TimestepGrid.evenly(config.steps).decoding(count + 1)[0]
+    lpips = load_judges(device=base.device).lpips
+    conditioning = base.diffae.null(1)
+    best, least = style_B, float("inf")
+    for i in range(config.candidates):
+        noise = SeededNoise([seed + i], style_B.shape[1:], base.device)
+        x_t = q_sample(style_B, noise(), start.alpha_bar_t)
+        twin = ancestral(lambda x, t: base.diffae.eps(x, t, conditioning), x_t, steps, noise).clamp(
+            -1, 1
+        )
+        with torch.no_grad():
+            distance = 10 * (twin - style_B).abs().mean() + lpips(twin, style_B).mean()
+        if float(distance) < least:
+            best, least = twin, float(distance)
+        yield best

@@ -1,0 +1,164 @@
+"""Presets: everything about learning and using a style that is a number or a choice."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
+
+from osasis.diffusion.route import Route
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18)."""
+
+    cross_domain: float = 1.0
+    in_domain: float = 0.5
+    embedding: float = 30.0
+    l1: float = 10.0
+    lpips: float = 10.0
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """How the style image's photographic twin is made.
+
+    Attributes:
+        steps: ancestral steps of the whole schedule.
+        t0_ratio: how far up the schedule the style image is noised.
+        candidates: draws, of which the one nearest to the style image is kept.
+        release_seam: noise one node higher than the walk back starts, as the release does.
+    """
+
+    steps: int = 50
+    t0_ratio: float = 0.5
+    candidates: int = 1
+    release_seam: bool = False
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """Photos drawn from the base that every style learns on.
+
+    Attributes:
+        size: photos in the bank.
+        latent_steps: DDIM steps of the latent DPM.
+        decode_steps: DDIM steps of the images.
+        seed: seed of the first photo; photo i has seed + i.
+    """
+
+    size: int = 256
+    latent_steps: int = 200
+    decode_steps: int = 20
+    seed: int = 20240217
+
+
+@dataclass(frozen=True)
+class SPNSettings:
+    """The structure-preserving network's shape and use.
+
+    Attributes:
+        channels: width.
+        timed: whether it sees the timestep.
+        weight: lambda_spn of the content branch (Eq. 13).
+        style_weight: its factor in the style branch; the release leaves it out, that is 1.
+        index_time: give it the index on the decoding grid (release) instead of the timestep.
+        zero_init: start from an output of 0.
+    """
+
+    channels: int = 128
+    timed: bool = True
+    weight: float = 0.1
+    style_weight: float = 0.1
+    index_time: bool = False
+    zero_init: bool = False
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """One preset, whole.
+
+    Attributes:
+        preset: its name, kept in the style file.
+        iterations: walks down from t0; each makes one update per decoding step.
+        batch_size: content photos per update.
+        lr_unet: Adam's rate for eps_B.
+        lr_spn: Adam's rate for the SPN.
+        trained_levels: U-Net levels whose blocks learn (0 is the highest resolution); None is the
+            whole network, middle block and timestep embedding included.
+        train_mode: leave eps_B in training mode, so that dropout is active (release).
+        style_levels: levels that see the style's z_sem when stylizing; None takes the upper two
+            thirds, rounded down (levels 0 to 3 of the released six).
+        release_preprocessing: embed raw [-1, 1] pixels resized by nearest neighbour (release).
+    """
+
+    preset: str
+    iterations: int
+    batch_size: int
+    lr_unet: float
+    lr_spn: float
+    learn_route: Route
+    stylize_route: Route
+    weights: LossWeights = field(default_factory=LossWeights)
+    bridge: BridgeConfig = field(default_factory=BridgeConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
+    spn: SPNSettings = field(default_factory=SPNSettings)
+    trained_levels: tuple[int, ...] | None = None
+    train_mode: bool = False
+    style_levels: tuple[int, ...] | None = None
+    release_preprocessing: bool = False
+
+
+PAPER = LearnConfig(
+    preset="paper",
+    iterations=200,
+    batch_size=8,
+    lr_unet=5e-6,
+    lr_spn=1e-4,
+    learn_route=Route(50, 20),
+    stylize_route=Route(100, 50),
+    bank=BankConfig(size=1600),
+)
+
+RELEASE = LearnConfig(
+    preset="release",
+    iterations=200,
+    batch_size=8,
+    lr_unet=5e-6,
+    lr_spn=1e-4,
+    learn_route=Route(50, 20, shared_grid=False),
+    stylize_route=Route(100, 50, shared_grid=False),
+    bridge=BridgeConfig(release_seam=True),
+    bank=BankConfig(size=1600),
+    spn=SPNSettings(style_weight=1.0, index_time=True),
+    train_mode=True,
+    release_preprocessing=True,
+)
+
+FAST = LearnConfig(
+    preset="fast",
+    iterations=12,
+    batch_size=3,
+    lr_unet=2e-4,
+    lr_spn=1e-3,
+    learn_route=Route(20, 10),
+    stylize_route=Route(20, 20),
+    bank=BankConfig(size=24, latent_steps=100),
+    spn=SPNSettings(channels=32, zero_init=True),
+    trained_levels=(0, 1),
+)
+
+PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}
+
+
+def config_from_dict(raw: dict[str, Any], cls: type = LearnConfig) -> Any:
+    """Inverse of `dataclasses.asdict`: nested tables become dataclasses, lists become tuples."""
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for name, value in raw.items():
+        if isinstance(value, dict) and is_dataclass(hints.get(name)):
+            values[name] = config_from_dict(value, hints[name])
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)

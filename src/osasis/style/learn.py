@@ -1,0 +1,323 @@
+"""Learning one style: a generator of step records; saving and progress live outside it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from osasis._version import __version__
+from osasis.base import Base, load_base
+from osasis.errors import OsasisError, UserError
+from osasis.imaging.load import load_image
+from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.models.spn import SPN, SPNConfig
+from osasis.perception.registry import DEFAULT_EMBEDDER
+from osasis.style.bank import ContentBank
+from osasis.style.bridge import bridge
+from osasis.style.config import PRESETS, LearnConfig
+from osasis.style.critic import load_critic
+from osasis.style.file import Style, StyleManifest, copy_unet
+from osasis.style.losses import style_targets
+from osasis.style.snapshot import Snapshot
+from osasis.style.update import Branch, Student, update
+from osasis.stylize.decode import invert
+
+SNAPSHOT_SECONDS = 30.0
+MAX_BAD_UPDATES = 10  # in a row
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """Where learning is.
+
+    Attributes:
+        phase: "bridge" (candidates of the twin), "bank" (photos drawn) or "learn" (updates).
+        done: steps of the phase that are done.
+        total: steps of the phase.
+        losses: weighted losses of the update, "total" first; empty outside "learn".
+    """
+
+    phase: str
+    done: int
+    total: int
+    losses: dict[str, float]
+
+
+class StyleLearner:
+    """Learns one style from one picture.
+
+    Args:
+        base: the photo domain.
+        style_image: the picture; its central square is used.
+        config: a preset, or one changed with `dataclasses.replace`.
+        seed: seed of the bridge, of new weights and of the order of photos.
+        name: what the style is called.
+        embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
+        snapshot: file to keep progress in; learning continues from it where it exists.
+
+    Raises:
+        UserError: levels the base does not have, or an embedder that is not there.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        style_image: Image.Image,
+        config: LearnConfig,
+        *,
+        seed: int = 0,
+        name: str = "",
+        embedder: str | None = None,
+        snapshot: Path | None = None,
+    ) -> None:
+        self.base, self.config, self.seed, self.name = base, config, seed, name
+        self.embedder = embedder or DEFAULT_EMBEDDER
+        self._thumbnail = fit_square(style_image, base.image_size)
+        self._style_B = to_tensor(self._thumbnail).to(base.device)
+        self._style_A: Tensor | None = None
+        self._steps = config.learn_route.decoding()
+        self.total_updates = config.iterations * len(self._steps)
+        self.updates = 0
+        self._check_levels()
+        self._student, self._trained = self._new_student()
+        self._optimizers = [
+            torch.optim.Adam(self._trained.values(), lr=config.lr_unet),
+            torch.optim.Adam(self._student.spn.parameters(), lr=config.lr_spn),
+        ]
+        identity = (base.hash, repr(config), seed, self.embedder, self._thumbnail.tobytes())
+        self._snapshot = Snapshot(snapshot, identity) if snapshot else None
+
+    def _check_levels(self) -> None:
+        levels = (*(self.config.trained_levels or ()), *(self.config.style_levels or ()))
+        outside = sorted({level for level in levels if level not in range(self.base.num_levels)})
+        if outside:
+            raise UserError(
+                f"base {self.base.name!r} has levels 0 to {self.base.num_levels - 1}, not {outside}"
+            )
+
+    def _new_student(self) -> tuple[Student, dict[str, torch.nn.Parameter]]:
+        settings = self.config.spn
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            spn = SPN(
+                SPNConfig(settings.channels, 512 if settings.timed else None, settings.zero_init)
+            )
+        diffae = copy_unet(self.base.diffae)
+        levels = self.config.trained_levels
+        trained = (
+            dict(diffae.unet.named_parameters())
+            if levels is None
+            else diffae.unet.parameters_of_levels(levels)
+        )
+        for parameter in trained.values():
+            parameter.requires_grad_(True)
+        diffae.unet.train(self.config.train_mode)
+        return Student(diffae, spn.to(self.base.device)), trained
+
+    @property
+    def photographic_twin(self) -> Tensor | None:
+        """`I_A_style`, (1, 3, H, W) in [-1, 1]; None before the bridge."""
+        return self._style_A
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Learn, one record a step. Closing the generator early keeps the snapshot.
+
+        Raises:
+            OsasisError: updates stay not finite, or the disk is full.
+        """
+        if self._snapshot is not None:
+            self._restore(self._snapshot)
+        if self._style_A is None:
+            candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed)
+            for done, self._style_A in enumerate(candidates, 1):
+                yield StepRecord("bridge", done, self.config.bridge.candidates, {})
+        bank = ContentBank(self.base, self.config.bank, self.config.learn_route)
+        for done in bank.fill():
+            yield StepRecord("bank", done, self.config.bank.size, {})
+        saved = monotonic()
+        try:
+            for record in self._learn(bank, self._twin()):
+                yield record
+                if self._at_iteration_start() and monotonic() - saved > SNAPSHOT_SECONDS:
+                    self._save_snapshot()
+                    saved = monotonic()
+        finally:
+            self._save_snapshot()
+
+    def _twin(self) -> Tensor:
+        if self._style_A is None:
+            raise OsasisError("the bridge made no candidate", hint="set candidates to at least 1")
+        return self._style_A
+
+    def _at_iteration_start(self) -> bool:
+        return self.updates % len(self._steps) == 0
+
+    def _learn(self, bank: ContentBank, style_A: Tensor) -> Iterator[StepRecord]:
+        c = self.config
+        critic = load_critic(
+            self.embedder, self.base.device, release_preprocessing=c.release_preprocessing
+        )
+        targets = style_targets(style_A, self._style_B, critic)
+        z_style = self.base.encode(style_A)
+        route = c.learn_route
+        start = Branch(style_A, z_style, invert(self.base.diffae, style_A, z_style, route))
+        bad = 0
+        for iteration in range(self.updates // len(self._steps), c.iterations):
+            indices = photo_order(iteration, c.batch_size, c.bank.size, self.seed)
+            content, style = bank.photos(indices), start
+            embedding = bank.embeddings(indices, critic)
+            # a walk that was left in the middle begins anew, from the weights at its start
+            self._keep_for_snapshot()
+            for step in self._steps:
+                result = update(
+                    self._student, self._optimizers, content, style, embedding, step,
+                    targets, critic, c.spn, c.weights, clip=route.clip,
+                )  # fmt: skip
+                bad = 0 if result.finite else bad + 1
+                if bad >= MAX_BAD_UPDATES:
+                    raise OsasisError(
+                        f"{bad} updates in a row were not finite, at update {self.updates}",
+                        hint="lower lr_unet or lr_spn, or try another seed",
+                    )
+                content = replace(content, x_t=result.prediction.content_next)
+                style = replace(style, x_t=result.prediction.style_next)
+                self.updates += 1
+                yield StepRecord("learn", self.updates, self.total_updates, result.losses)
+
+    def style(self) -> Style:
+        """What has been learned so far.
+
+        Raises:
+            OsasisError: nothing has been learned yet.
+        """
+        if self._style_A is None or self.updates == 0:
+            raise OsasisError("nothing has been learned yet: run steps() first")
+        c, base = self.config, self.base
+        before = base.diffae.unet.state_dict()
+        tensors = {f"unet.{k}": p.detach() - before[k] for k, p in self._trained.items()}
+        tensors |= {f"spn.{k}": v for k, v in self._student.spn.state_dict().items()}
+        tensors["z_style"] = base.encode(self._style_B)
+        levels = c.style_levels
+        if levels is None:
+            levels = default_style_levels(base.num_levels)
+        manifest = StyleManifest(
+            name=self.name,
+            base_name=base.name,
+            base_hash=base.hash,
+            preset=c.preset,
+            seed=self.seed,
+            embedder=self.embedder,
+            lambda_spn=c.spn.weight,
+            style_levels=levels,
+            updates=self.updates,
+            version=__version__,
+            config=c,
+        )
+        return Style(manifest, self._thumbnail, tensors)
+
+    def finish(self) -> None:
+        """Remove the snapshot: the style has been saved."""
+        if self._snapshot is not None:
+            self._snapshot.remove()
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {f"unet.{k}": p.detach() for k, p in self._trained.items()}
+        state |= {f"spn.{k}": v for k, v in self._student.spn.state_dict().items()}
+        for number, optimizer in enumerate(self._optimizers):
+            for index, entry in optimizer.state_dict()["state"].items():
+                state |= {f"adam{number}.{index}.{k}": v for k, v in entry.items()}
+        if self._style_A is not None:
+            state["style_A"] = self._style_A
+        return state
+
+    def _keep_for_snapshot(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.keep(self._state(), self.updates)
+
+    def _save_snapshot(self) -> None:
+        if self._snapshot is not None:
+            if self._at_iteration_start():
+                self._keep_for_snapshot()
+            self._snapshot.write()
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        restored = snapshot.read()
+        if restored is None:
+            return
+        state, self.updates = restored
+        on_device = {k: v.to(self.base.device) for k, v in state.items()}
+        self._style_A = on_device.pop("style_A", None)
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(on_device[f"unet.{name}"])
+        spn = self._student.spn
+        spn.load_state_dict({k: on_device[f"spn.{k}"] for k in spn.state_dict()})
+        for number, optimizer in enumerate(self._optimizers):
+            entries: dict[int, dict[str, Tensor]] = {}
+            for key, value in on_device.items():
+                if key.startswith(f"adam{number}."):
+                    _, index, name = key.split(".")
+                    entries.setdefault(int(index), {})[name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def default_style_levels(num_levels: int) -> tuple[int, ...]:
+    """Levels 0 to 3 of the released six: the upper two thirds, rounded down (METHOD 3)."""
+    return tuple(range(2 * num_levels // 3))
+
+
+def photo_order(iteration: int, batch: int, size: int, seed: int) -> list[int]:
+    """Indices of an iteration's photos: every photo once an epoch, in an order set by `seed`."""
+    flat = range(iteration * batch, (iteration + 1) * batch)
+    epochs = {i // size for i in flat}
+    orders = {e: np.random.default_rng((seed, e)).permutation(size) for e in epochs}
+    return [int(orders[i // size][i % size]) for i in flat]
+
+
+def learn_style(
+    image: str | Path | Image.Image,
+    *,
+    base: Base | None = None,
+    preset: str | LearnConfig = "fast",
+    seed: int = 0,
+    name: str | None = None,
+    embedder: str | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> Style:
+    """Learn a style from one picture.
+
+    Args:
+        image: path or picture; its central square is used.
+        base: see `load_base`; None loads the embedded one.
+        preset: "fast", "paper", "release", or a configuration.
+        seed: the same seed gives the same style on the same machine.
+        name: what the style is called; the file's name by default.
+        embedder: see `osasis.perception.registry.get_embedder`.
+        on_step: called with every step's record.
+
+    Raises:
+        UserError: an unreadable picture, an unknown preset or embedder.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise UserError(f"no preset {preset!r}: there are {', '.join(PRESETS)}")
+        preset = PRESETS[preset]
+    if name is None:
+        name = "" if isinstance(image, Image.Image) else Path(image).stem
+    learner = StyleLearner(
+        base or load_base(), load_image(image), preset, seed=seed, name=name, embedder=embedder
+    )
+    with contextlib.closing(learner.steps()) as steps:  # type: ignore[type-var]
+        for record in steps:
+            if on_step is not None:
+                on_step(record)
+    return learner.style()
