@@ -1,0 +1,1 @@
+"""The command `osasis`: thin, one module per command."""

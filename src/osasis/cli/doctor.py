@@ -1,0 +1,236 @@
+"""`osasis doctor`: is everything there, and what to run where it is not."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osasis._version import __version__
+from osasis.cli import shipped
+from osasis.errors import OsasisError
+
+if TYPE_CHECKING:
+    from osasis.cli.options import Subparsers
+
+EPILOG = """\
+example:
+  osasis doctor
+
+The exit status is 0 when `learn` and `stylize` can work here, and 1 when they cannot.
+"""
+
+# package on PyPI -> module to import; a test compares them with pyproject.toml
+CORE = {
+    "huggingface_hub": "huggingface_hub",
+    "numpy": "numpy",
+    "pillow": "PIL",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "torch": "torch",
+}
+EXTRAS = {"clip": {"transformers": "transformers"}}
+BASE = "faces-128"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it is as it should be.
+        detail: what was found.
+        fix: what to run where it is not.
+        core: whether osasis cannot work without it.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    core: bool = True
+
+    def lines(self) -> list[str]:
+        """What is printed."""
+        mark = "ok" if self.ok else "MISSING" if self.core else "absent"
+        first = f"{mark:8}{self.name:22}{self.detail}"
+        return [first] if self.ok or not self.fix else [first, f"{'':30}mend it with: {self.fix}"]
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Add the command to `osasis`."""
+    return subparsers.add_parser(
+        "doctor",
+        help="check this machine and installation",
+        description="Check this machine and installation; say what mends what is missing.",
+        epilog=EPILOG,
+    )
+
+
+def check_python() -> Iterator[Check]:
+    """The interpreter and osasis itself."""
+    version = platform.python_version()
+    fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    yield Check(
+        "python", fits, f"{version} on {platform.platform()}", "install Python 3.10 to 3.13"
+    )
+    yield Check("osasis", True, f"{__version__} in {shipped.PACKAGE}")
+
+
+def _pip(*packages: str) -> str:
+    return f"{sys.executable} -m pip install {' '.join(packages)}"
+
+
+def check_package(package: str, module: str, *, extra: str = "") -> Check:
+    """Whether a package is installed and can be imported."""
+    name = f"{package} [{extra}]" if extra else package
+    fix = _pip(package)
+    try:
+        version = metadata.version(package)
+        if not extra:  # extras are only looked up: importing them takes seconds
+            import_module(module)
+    except metadata.PackageNotFoundError:
+        return Check(name, False, "not installed", fix, core=not extra)
+    except (ImportError, OSError) as error:
+        detail = f"cannot be imported: {error}"
+        return Check(name, False, detail, fix.replace("install", "install --force-reinstall"))
+    return Check(name, True, version, core=not extra)
+
+
+def check_packages() -> Iterator[Check]:
+    """The core packages, then the extras."""
+    for package, module in CORE.items():
+        yield check_package(package, module)
+    if sys.version_info < (3, 11):
+        yield check_package("tomli", "tomli")
+    for extra, packages in EXTRAS.items():
+        for package, module in packages.items():
+            yield check_package(package, module, extra=extra)
+
+
+def memory_bytes() -> tuple[int, int] | None:
+    """Memory in bytes, all and free; None where the system does not say."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def accelerators() -> list[str]:
+    """Names of the devices that `--device` accepts besides the CPU."""
+    import torch
+
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    if kind is None:
+        return []
+    about = getattr(torch.get_device_module(kind), "get_device_name", None)
+    found = [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())]
+    return [f"{name} ({about(name)})" if about else name for name in found]
+
+
+def check_machine() -> Iterator[Check]:
+    """Devices, threads, memory."""
+    import torch
+
+    yield Check(
+        "cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    )
+    yield Check("accelerators", True, ", ".join(accelerators()) or "none, the CPU is used")
+    memory = memory_bytes()
+    if memory is not None:
+        total, free = (count / 2**30 for count in memory)
+        yield Check("memory", True, f"{total:.1f} GiB, {free:.1f} GiB unused")
+
+
+def check_base() -> Iterator[Check]:
+    """Whether the shipped base loads, and is the one the shipped styles were learned on."""
+    from osasis.base import load_base
+    from osasis.hub.registry import list_styles, read_manifest
+
+    base = load_base(BASE)
+    detail = f"{base.image_size} pixels, hash {base.hash}, computes on {base.device}"
+    yield Check(f"base {BASE}", True, detail)
+    for path in list_styles():
+        manifest = read_manifest(path)
+        if manifest.get("base_name") == base.name and manifest.get("base_hash") != base.hash:
+            detail = f"was learned on a base with hash {manifest.get('base_hash')}"
+            yield Check(f"style {path.stem}", False, detail, "install osasis again")
+
+
+def broken_assets(folder: Path) -> Iterator[str]:
+    """Shipped files that a table names (columns file, sha256) but that are absent or damaged."""
+    for table in sorted(folder.rglob("*.tsv")):
+        with table.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines, delimiter="\t"):
+                path, digest = table.parent / (row.get("file") or ""), row.get("sha256")
+                if not path.exists():
+                    yield f"{path} is missing"
+                elif digest and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                    yield f"{path} is damaged"
+
+
+def check_assets() -> Iterator[Check]:
+    """The shipped pictures and styles."""
+    from osasis.hub.registry import list_styles
+
+    count = sum(path.is_file() for path in shipped.ASSETS.rglob("*"))
+    broken = list(broken_assets(shipped.ASSETS))
+    detail = "; ".join(broken) or f"{count} files; learned styles: {len(list_styles())}"
+    yield Check("assets", count > 0 and not broken, detail, "install osasis again")
+
+
+def check_cache() -> Iterator[Check]:
+    """Whether downloads can be kept."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE)
+    # the folder may not exist yet: then the nearest one above it counts
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    fix = "set HF_HOME to a folder that you may write to"
+    yield Check("download cache", writable, str(folder), fix, core=False)
+
+
+CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
+    check_python,
+    check_packages,
+    check_machine,
+    check_base,
+    check_assets,
+    check_cache,
+)
+
+
+def examine() -> Iterator[Check]:
+    """All checks; one that fails is a finding, and the others still run."""
+    for check in CHECKS:
+        try:
+            yield from check()
+        except OsasisError as error:
+            yield Check(_title(check), False, str(error), error.hint)
+        except (ImportError, OSError) as error:
+            yield Check(_title(check), False, f"{type(error).__name__}: {error}")
+
+
+def _title(check: Callable[[], Iterator[Check]]) -> str:
+    return check.__name__.removeprefix("check_")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings; 1 if osasis cannot work."""
+    works = True
+    for check in examine():
+        print("\n".join(check.lines()), flush=True)
+        works = works and (check.ok or not check.core)
+    print("osasis can work here" if works else "osasis cannot work here yet: see MISSING above")
+    return 0 if works else 1

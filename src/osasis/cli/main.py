@@ -1,0 +1,147 @@
+"""Entry point of `osasis`: finds the command, turns failures into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from osasis._version import __version__
+from osasis.cli import bench, demo, doctor, learn, models, pretrain, stylize
+from osasis.errors import OsasisError, UserError
+
+COMMANDS = (learn, stylize, models, demo, pretrain, doctor, bench)
+
+EPILOG = """\
+examples:
+  osasis demo                                     see what it does, in a few minutes
+  osasis learn painting.jpg -o painting.osasis.safetensors
+  osasis stylize photos/ --style painting.osasis.safetensors -o stylized/
+
+`osasis COMMAND --help` explains a command and its options.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints look like every other error of the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, hint=f"{self.prog} --help explains the options")
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    """Add `--debug`; it may stand before or after the command."""
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the whole traceback of an error",
+    )
+
+
+def build_parser() -> Parser:
+    """The parser of `osasis` and all its commands."""
+    parser = Parser(
+        prog="osasis",
+        description="Show it one picture of a style; it redraws any photo in that style.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"osasis {__version__}")
+    _add_debug(parser)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for module in COMMANDS:
+        command = module.add_parser(subparsers)
+        command.set_defaults(run=module.run, parser=command)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.allow_abbrev = False
+        _add_debug(command)
+    return parser
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line.
+
+    Raises:
+        UserError: it names an unknown command or option, or an option's value is wrong.
+    """
+    names = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+    command = next((word for word in argv if not word.startswith("-")), None)
+    if command is not None and command not in names:
+        raise UserError(
+            f"there is no command {command!r}",
+            hint=f"{_nearest(command, names)}commands are {', '.join(names)}",
+        )
+    args, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        parser: argparse.ArgumentParser = getattr(args, "parser", None) or build_parser()
+        options = [o for action in parser._actions for o in action.option_strings]
+        raise UserError(
+            f"unrecognized arguments: {' '.join(unknown)}",
+            hint=f"{_nearest(unknown[0], options)}{parser.prog} --help explains the options",
+        )
+    return args
+
+
+def _report(message: str, hint: str, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+
+
+def _run(argv: Sequence[str]) -> int:
+    args = parse(argv)
+    if args.command is None:
+        build_parser().print_help()
+        return UserError.exit_code
+    status: int = args.run(args)
+    sys.stdout.flush()
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; return its exit status.
+
+    0: done; 1: it failed; 2: wrong use; 130: stopped with Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in argv
+    try:
+        return _run(argv)
+    except KeyboardInterrupt as stop:
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has left; what is still buffered must not fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OsasisError as error:
+        _report(str(error), error.hint, debug=debug)
+        return error.exit_code
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _report(f"{error.strerror or error}{where}", "", debug=debug)
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last resort, so that nobody sees a traceback
+        if debug:
+            traceback.print_exc()
+        summary = " ".join(str(error).split()) or type(error).__name__
+        again = "" if debug else "; run again with --debug"
+        print(f"internal error: {type(error).__name__}: {summary}{again}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Progress on stderr: a bar in a terminal, otherwise a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+T = TypeVar("T")
+
+
+@contextmanager
+def closed(steps: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Close a generator of steps at the end, so that it saves its state when it is stopped."""
+    try:
+        yield steps
+    finally:
+        if isinstance(steps, Generator):
+            steps.close()
+
+
+def duration(seconds: float) -> str:
+    """A time for people: '42 s', '3 min 5 s', '2 h 10 min'."""
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def describe_losses(losses: dict[str, float]) -> str:
+    """The total of a step's losses in a few words; empty where there is none."""
+    return f"loss {losses['total']:.3g}" if "total" in losses else ""
+
+
+class Progress:
+    """Shows how far a job of one or more phases is; a context manager.
+
+    Args:
+        stream: where to write; standard error by default.
+        interval: seconds between plain lines.
+        clock: source of time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        stream: TextIO | None = None,
+        interval: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._interval = interval
+        self._clock = clock
+        self._phase = ""
+        self._begun = (0.0, 0)  # time and count at which the phase was first seen
+        self._printed = clock()
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Progress:
+        if self._stream.isatty():
+            self._bar = _bar(self._stream)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """Say that `done` of `total` steps of `phase` are done."""
+        if phase != self._phase:
+            self._phase, self._begun = phase, (self._clock(), done)
+            if self._bar is not None:
+                self._task = self._bar.add_task(phase, total=total, completed=done, note=note)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total, completed=done, note=note)
+        elif self._bar is None and self._clock() - self._printed >= self._interval:
+            self._printed = self._clock()
+            print(self._line(done, total, note), file=self._stream, flush=True)
+
+    def _line(self, done: int, total: int, note: str) -> str:
+        parts = [f"{self._phase}: {done} of {total} ({done / max(1, total):.0%})"]
+        began, first = self._begun
+        if done > first:
+            left = (self._clock() - began) / (done - first) * (total - done)
+            parts.append(f"{duration(left)} left")
+        return ", ".join([*parts, note] if note else parts)
+
+
+def _bar(stream: TextIO) -> RichProgress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(file=stream),
+    )

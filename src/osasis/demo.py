@@ -1,0 +1,85 @@
+"""The demo: learn one painting, redraw a photo and faces that the base invents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from osasis.base import Base, load_base
+from osasis.cli import shipped
+from osasis.cli.progress import closed
+from osasis.imaging.load import load_image
+from osasis.imaging.save import save_image
+from osasis.imaging.sheet import contact_sheet
+from osasis.imaging.tensors import fit_square, to_images
+from osasis.style.config import PRESETS
+from osasis.style.learn import StepRecord, StyleLearner
+from osasis.stylize.stylizer import Stylizer
+
+CONTACT_SHEET = "contact-sheet.png"
+PAINTING = "goya_josefa"
+PHOTO = "astronaut.png"
+PHOTO_SIZE = (512, 512)
+# the face of the shipped photo as FFHQ crops faces: eyes at 0.47 of the height, 0.24 apart
+FACE_BOX = (126, 9, 322, 205)
+FACES, FACE_SEED = 5, 1
+
+
+def face_crop(photo: Image.Image) -> Image.Image:
+    """The face of the shipped photo; any other photo as it is."""
+    return photo.crop(FACE_BOX) if photo.size == PHOTO_SIZE else photo
+
+
+def gather_photos(base: Base) -> dict[str, Image.Image]:
+    """The faces to redraw by name: the shipped photo, and five that the base draws."""
+    photo = face_crop(load_image(shipped.ASSETS / "photos" / PHOTO))
+    photos = {Path(PHOTO).stem: fit_square(photo, base.image_size)}
+    for index, image in enumerate(to_images(base.sample(FACES, seed=FACE_SEED)), start=1):
+        photos[f"face-{index}"] = image
+    return photos
+
+
+def run_demo(out: Path, style: str | None, device: str | None) -> Iterator[StepRecord]:
+    """Learn, redraw, write everything into `out`; yield what is done, step by step.
+
+    Args:
+        style: a shipped painting's name or a picture's path; None for the default.
+        device: where to compute; None for the best there is.
+
+    Raises:
+        UserError: the picture cannot be found or read.
+    """
+    picture = shipped.find(style or PAINTING, shipped.paintings(), "painting")
+    painting = load_image(picture)
+    base = load_base(device=device)
+    learner = StyleLearner(
+        base,
+        painting,
+        PRESETS["fast"],
+        name=picture.stem,
+        snapshot=out / f".{picture.stem}.partial.safetensors",
+    )
+    with closed(learner.steps()) as steps:
+        yield from steps
+    learned = learner.style()
+    learned.save(out / f"{picture.stem}.osasis.safetensors")
+    learner.finish()
+
+    yield StepRecord("draw", 0, 1, {})
+    photos = gather_photos(base)
+    yield StepRecord("draw", 1, 1, {})
+    results: list[Image.Image] = []
+    for result in Stylizer(base, learned).stream(list(photos.values())):
+        results.append(result)
+        yield StepRecord("stylize", len(results), len(photos), {})
+    for (name, photo), result in zip(photos.items(), results, strict=True):
+        save_image(photo, out / f"{name}.png")
+        save_image(result, out / f"{name}-{picture.stem}.png")
+    sheet = contact_sheet(
+        [[painting, *photos.values()], [None, *results]],
+        column_titles=("style", *photos),
+        row_titles=("photo", "result"),
+    )
+    save_image(sheet, out / CONTACT_SHEET)

@@ -1,0 +1,268 @@
+"""The command line: parsing, messages, exit codes, progress."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import osasis
+from osasis.cli import doctor, learn, main, options, shipped, stylize
+from osasis.errors import OsasisError, UserError
+
+NAMES = [module.__name__.rpartition(".")[2] for module in main.COMMANDS]
+
+
+def fail_with(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        raise error
+
+    return run
+
+
+@pytest.fixture
+def broken_doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Makes `osasis doctor` fail with an exception of the test's choice."""
+    return lambda error: monkeypatch.setattr(doctor, "run", fail_with(error))
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+# -- importing -------------------------------------------------------------------------------
+
+
+def test_import_does_not_load_torch() -> None:
+    program = "import sys, osasis; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    assert python("-c", program).stdout.strip() == "[]"
+
+
+def test_building_the_parser_does_not_load_torch() -> None:
+    program = (
+        "import sys; from osasis.cli.main import build_parser; build_parser(); "
+        "print('torch' in sys.modules)"
+    )
+    assert python("-c", program).stdout.strip() == "False"
+
+
+def test_import_is_quick() -> None:
+    program = "import time; t = time.perf_counter(); import osasis; print(time.perf_counter() - t)"
+    assert min(float(python("-c", program).stdout) for _ in range(5)) < 0.3
+
+
+def test_public_names_exist() -> None:
+    for name in osasis.__all__:
+        assert getattr(osasis, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = osasis.nonsense
+
+
+# -- parsing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_help_teaches_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"  osasis {command}" in capsys.readouterr().out
+
+
+def test_general_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([]) == 2
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in NAMES)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["--version"])
+    assert capsys.readouterr().out.strip() == f"osasis {osasis.__version__}"
+
+
+def test_run_as_a_module() -> None:
+    done = python("-m", "osasis", "--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"osasis {osasis.__version__}")
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("lern a.jpg", "no command 'lern'", "did you mean learn?"),
+        ("qqqq", "no command 'qqqq'", "hint: commands are learn, stylize"),
+        ("learn", "STYLE_IMAGE", "osasis learn --help"),
+        ("learn a.jpg --sed 3", "--sed 3", "did you mean --seed?"),
+        ("learn a.jpg --seed -1", "--seed", "osasis learn --help"),
+        ("learn a.jpg --seed x", "not a whole number", "osasis learn --help"),
+        ("learn a.jpg --preset quick", "'fast', 'paper', 'release'", "osasis learn --help"),
+        ("stylize a.jpg", "--style", "osasis stylize --help"),
+        ("stylize a.jpg --style s --style-levels 0,x", "list of levels", "--help"),
+        ("stylize a.jpg --style s --variation 2", "between 0 and 1", "--help"),
+        ("stylize a.jpg --style s --lambda-spn nan", "not a number", "--help"),
+        ("stylize a.jpg --style s --batch-size 0", "1 or more", "--help"),
+        ("pretrain faces-129", "faces-129", "did you mean faces-128?"),
+        ("pretrain no/such.toml", "no/such.toml does not exist", ""),
+        ("demo --style gova_josefa -o {tmp}", "gova_josefa", "did you mean goya_josefa?"),
+    ],
+)
+def test_wrong_use(
+    line: str, message: str, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(line.format(tmp=tmp_path).split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert hint in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_levels() -> None:
+    assert options.levels("1, 0,1") == (0, 1)
+    assert options.levels("none") == ()
+
+
+# -- failures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "shown"),
+    [
+        (UserError("no", hint="do this"), 2, "error: no\nhint: do this\n"),
+        (OsasisError("no"), 1, "error: no\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: Permission denied: /x\n"),
+        (
+            ZeroDivisionError("a\nb"),
+            1,
+            "internal error: ZeroDivisionError: a b; run again with --debug\n",
+        ),
+        (KeyboardInterrupt(), 130, "\nstopped\n"),
+        (KeyboardInterrupt("kept in x"), 130, "\nkept in x\n"),
+    ],
+)
+def test_errors_become_messages(
+    error: BaseException,
+    status: int,
+    shown: str,
+    broken_doctor: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken_doctor(error)
+    assert main.main(["doctor"]) == status
+    assert capsys.readouterr().err == shown
+
+
+@pytest.mark.parametrize("line", [["--debug", "doctor"], ["doctor", "--debug"]])
+@pytest.mark.parametrize("error", [UserError("no"), ZeroDivisionError("no"), OSError("no")])
+def test_debug_shows_the_traceback(
+    line: list[str],
+    error: Exception,
+    broken_doctor: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken_doctor(error)
+    assert main.main(line) == getattr(error, "exit_code", 1)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_reader_that_leaves_is_no_error() -> None:
+    program = f"{sys.executable} -m osasis | true"
+    done = subprocess.run(
+        ["sh", "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == ""
+
+
+# -- commands --------------------------------------------------------------------------------
+
+
+def test_presets_are_those_of_the_library() -> None:
+    from osasis.style.config import PRESETS
+
+    assert set(learn.PRESETS) == set(PRESETS)
+
+
+def test_learn_names_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = Path("pictures/monk.v2.jpg")
+    default = learn.output_file(picture, None, force=False)
+    assert default == Path("monk.v2.osasis.safetensors")
+    assert learn.output_file(picture, tmp_path, force=False) == tmp_path / default
+    assert learn.snapshot_file(default) == Path(".monk.v2.osasis.partial.safetensors")
+    with pytest.raises(UserError, match="safetensors"):
+        learn.output_file(picture, Path("monk.png"), force=False)
+
+
+def test_learn_does_not_replace_a_style(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "a.safetensors"
+    output.write_text("precious")
+    assert main.main(["learn", "a.jpg", "-o", str(output)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert output.read_text() == "precious"
+    assert learn.output_file(Path("a.jpg"), output, force=True) == output
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot create"):
+        options.make_writable(tmp_path / "file" / "inside")
+
+
+class FakeStylizer:
+    """Gives photos back, two at a time, but refuses a batch with a red one."""
+
+    def stream(self, images: Iterable[Image.Image]) -> Any:
+        remaining = iter(images)
+        while batch := list(islice(remaining, 2)):
+            if any(image.getpixel((0, 0)) == (255, 0, 0) for image in batch):
+                raise OsasisError("too red")
+            yield from batch
+
+
+def test_stylize_does_all_photos_that_can_be_done(tmp_path: Path) -> None:
+    photos = [tmp_path / f"{i}.png" for i in range(5)]
+    for i, photo in enumerate(photos):
+        Image.new("RGB", (32, 32), (255, 0, 0) if i == 2 else (i, i, i)).save(photo)
+    photos[1].write_text("no picture")
+    stylizer: Any = FakeStylizer()
+    results = dict(stylize.redraw(stylizer, photos))
+    assert sorted(results) == [0, 1, 2, 3, 4]
+    assert {i for i, r in results.items() if isinstance(r, OsasisError)} == {1, 2}
+    for i in (0, 3, 4):
+        result = results[i]
+        assert isinstance(result, Image.Image) and result.getpixel((0, 0)) == (i, i, i)
+
+
+def test_stylize_reports_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stylize.report(1, tmp_path, []) == 0
+    assert stylize.report(2, tmp_path, [(Path("a.png"), UserError("bad", hint="mend"))]) == 1
+    shown = capsys.readouterr()
+    assert "2 photos" in shown.out and str(tmp_path) in shown.out
+    assert "1 of 3" in shown.err and "a.png: bad (mend)" in shown.err
+
+
+def test_metadata_says_how_it_was_made() -> None:
+    manifest = SimpleNamespace(name="monk", base_name="faces-128", seed=3)
+    style: Any = SimpleNamespace(manifest=manifest)
+    said = stylize.describe(style, argparse.Namespace(seed=5, variation=0.5))
+    assert said["style"] == "monk" and said["base"] == "faces-128" and said["seed"] == "5"
+    assert osasis.__version__ in said["version"]
+
+
+def test_shipped_configuration_is_valid() -> None:
+    from osasis.pretrain.config import load_config
+
+    for name, path in shipped.configs().items():
+        assert load_config(path, data="somewhere").name == name
+    assert "faces-128" in shipped.configs()

@@ -1,0 +1,73 @@
+"""Progress as lines and as a bar."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from osasis.cli import progress
+
+
+def test_progress_prints_a_line_now_and_then() -> None:
+    now = 0.0
+    stream = io.StringIO()
+    with progress.Progress(stream=stream, interval=10, clock=lambda: now) as shown:
+        for done in range(31):
+            shown.update("learn", done, 60, "loss 1")
+            now += 1.0
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "learn: 10 of 60 (17%), 50 s left, loss 1"
+    assert len(lines) == 3
+
+
+def test_progress_of_a_resumed_run_counts_from_where_it_began() -> None:
+    now = 0.0
+    stream = io.StringIO()
+    with progress.Progress(stream=stream, interval=0, clock=lambda: now) as shown:
+        shown.update("learn", 50, 100)
+        now = 10.0
+        shown.update("learn", 60, 100)
+    assert stream.getvalue().splitlines()[-1] == "learn: 60 of 100 (60%), 40 s left"
+
+
+def test_progress_draws_a_bar_in_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with progress.Progress(stream=stream) as shown:
+        shown.update("bridge", 1, 2)
+        shown.update("learn", 2, 2, "loss 1")
+    assert "bridge" in stream.getvalue() and "100%" in stream.getvalue()
+
+
+def test_stopped_steps_are_closed() -> None:
+    closed = []
+
+    def steps() -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt), progress.closed(steps()) as running:
+        for _ in running:
+            raise KeyboardInterrupt
+    assert closed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.7, "1 min 0 s"), (61, "1 min 1 s"), (7500, "2 h 5 min")],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert progress.duration(seconds) == text
+
+
+def test_losses_are_described_by_their_total() -> None:
+    assert progress.describe_losses({"total": 12.345, "l1": 1.0}) == "loss 12.3"
+    assert progress.describe_losses({}) == ""
