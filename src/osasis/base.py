@@ -165,8 +165,8 @@ def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = No
     Raises:
         UserError: no such base, or a file that is none.
     """
-    path = find_base(name_or_path)
     target = choose_device(device)
+    path = find_base(name_or_path)
     try:
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             manifest = json.loads((file.metadata() or {})["osasis"])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
 from osasis.style.config import RELEASE
-from osasis.style.losses import style_targets
+from osasis.style.losses import cosine_distance, style_targets
 from osasis.style.update import Branch, Student, update
 from osasis.stylize.decode import decode_styled, invert
 
@@ -33,8 +33,9 @@ class StubCritic:
     def set_reference(self, reference: Tensor) -> None:
         self.reference = reference
 
-    def embed_and_compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.embed(x), (x - self.reference).square().flatten(1).mean(1)
+    def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        distance = cosine_distance(self.embed(x), self.embed(self.reference))
+        return distance, (x - self.reference).square().flatten(1).mean(1)
 
 
 def test_stylization(osasis_golden: Golden) -> None:

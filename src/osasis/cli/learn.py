@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osasis.cli.options import add_base, add_device, make_writable, whole
+from osasis.cli.options import add_base, add_device, make_writable, positive, whole
 from osasis.cli.progress import Progress, closed, describe_losses
 from osasis.errors import UserError
 
@@ -55,6 +56,12 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "--embedder", metavar="NAME", help="network that compares pictures (default: the preset's)"
     )
     parser.add_argument(
+        "--iterations",
+        type=positive,
+        metavar="N",
+        help="walks down from t0, each of several updates (default: the preset's)",
+    )
+    parser.add_argument(
         "--seed", type=whole, default=0, metavar="N", help="seed of all randomness (default: 0)"
     )
     parser.add_argument("--name", help="name of the style (default: the picture's)")
@@ -101,11 +108,14 @@ def run(args: argparse.Namespace) -> int:
     from osasis.style.learn import StyleLearner
 
     image = load_image(picture)
+    config = CONFIGS[args.preset]
+    if args.iterations is not None:
+        config = replace(config, iterations=args.iterations)
     snapshot = snapshot_file(output)
     learner = StyleLearner(
         load_base(args.base, device=args.device),
         image,
-        CONFIGS[args.preset],
+        config,
         seed=args.seed,
         name=args.name or picture.stem,
         embedder=args.embedder,

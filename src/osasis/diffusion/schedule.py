@@ -142,9 +142,9 @@ class TimestepGrid:
 
         Args:
             num_moves: network evaluations; None starts at the grid's last timestep.
-            to_clean: evaluate at timestep 0 too and end at alpha_bar = 1 (the release). Otherwise
-                the last evaluation, one node above 0, already ends there, so that as many
-                evaluations lead down as led up.
+            to_clean: evaluate at the grid's first timestep too and end at alpha_bar = 1 (the
+                release). Otherwise end at the first node, where inversion takes the image to
+                stand, so that every move up has its counterpart down.
         """
         last = len(self.timesteps) - 1
         lowest = 0 if to_clean else 1
@@ -156,7 +156,7 @@ class TimestepGrid:
                 self.timesteps[i],
                 i,
                 self._alpha_bar(i),
-                1.0 if i == lowest else self._alpha_bar(i - 1),
+                1.0 if i == 0 else self._alpha_bar(i - 1),
             )
             for i in range(highest, lowest - 1, -1)
         ]

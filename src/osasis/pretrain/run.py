@@ -18,7 +18,7 @@ from osasis.pretrain.data import index_images, try_decode
 from osasis.pretrain.state import TrainState
 from osasis.pretrain.train import TrainRecord, latent_loss, train_diffae
 
-MAX_CODES = 20_000  # images whose codes the latent DPM is trained on
+MAX_CODES = 10_000  # images whose codes the latent DPM is trained on
 ENCODE_BATCH = 32
 
 
@@ -56,7 +56,7 @@ def pretrain(
 
 @torch.no_grad()
 def encode_all(diffae: DiffAE, config: PretrainConfig, device: torch.device) -> Tensor:
-    """z_sem of the training images and of their mirror images, (N, z_dim) (at most 40,000)."""
+    """z_sem of the training images and of their mirror images, (N, z_dim) (at most 20,000)."""
     entries = index_images(config.data)
     entries = entries[:: max(1, len(entries) // MAX_CODES)]
     size = config.model.unet.image_size

@@ -90,6 +90,8 @@ class LearnConfig:
         train_mode: leave eps_B in training mode, so that dropout is active (release).
         style_levels: levels that see the style's z_sem when stylizing; None takes the upper two
             thirds, rounded down (levels 0 to 3 of the released six).
+        content_judge_size: largest side in pixels at which the content branch is embedded by the
+            VGG critic; None is the picture's own size. Half the size costs a quarter.
         release_preprocessing: embed raw [-1, 1] pixels resized by nearest neighbour (release).
     """
 
@@ -107,6 +109,7 @@ class LearnConfig:
     trained_levels: tuple[int, ...] | None = None
     train_mode: bool = False
     style_levels: tuple[int, ...] | None = None
+    content_judge_size: int | None = None
     release_preprocessing: bool = False
 
 
@@ -147,6 +150,7 @@ FAST = LearnConfig(
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),
     trained_levels=(0, 1),
+    content_judge_size=64,
 )
 
 PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}

@@ -162,9 +162,7 @@ class StyleLearner:
 
     def _learn(self, bank: ContentBank, style_A: Tensor) -> Iterator[StepRecord]:
         c = self.config
-        critic = load_critic(
-            self.embedder, self.base.device, release_preprocessing=c.release_preprocessing
-        )
+        critic = load_critic(self.embedder, c, self.base.device)
         targets = style_targets(style_A, self._style_B, critic)
         z_style = self.base.encode(style_A)
         route = c.learn_route

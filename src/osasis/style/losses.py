@@ -16,15 +16,15 @@ class Critic(Protocol):
     """What judges pictures while a style is learned: an embedder and a perceptual distance."""
 
     def embed(self, x: Tensor) -> Tensor:
-        """(B, D) embeddings of pictures (B, 3, H, W) in [-1, 1]."""
+        """(B, D) embeddings of pictures (B, 3, H, W) in [-1, 1], for directions."""
         ...
 
     def set_reference(self, reference: Tensor) -> None:
-        """Keep the style image (1, 3, H, W), to which `embed_and_compare` measures."""
+        """Keep the style image (1, 3, H, W), to which `compare` measures."""
         ...
 
-    def embed_and_compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings (B, D) and perceptual distances (B,) to the reference."""
+    def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine distances of embeddings (B,) and perceptual distances (B,) to the reference."""
         ...
 
 
@@ -44,8 +44,8 @@ class StyleTargets:
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Mean of `1 - cos(x, y)` over the batch; both (B, D) or (1, D)."""
-    return (1 - F.cosine_similarity(x, y, dim=1)).mean()
+    """`1 - cos(x, y)`, (B,); both (B, D) or (1, D)."""
+    return 1 - F.cosine_similarity(x, y, dim=1)
 
 
 def style_targets(style_A: Tensor, style_B: Tensor, critic: Critic) -> StyleTargets:
@@ -74,15 +74,16 @@ def style_losses(
         Scalars "cross_domain", "in_domain", "embedding", "l1", "lpips"; their sum is the loss.
     """
     embedding_in = critic.embed(content)
-    embedding_style, distance = critic.embed_and_compare(style)
+    embedding_distance, perceptual_distance = critic.compare(style)
     across = targets.embedding_B - targets.embedding_A
     within = content_embedding - targets.embedding_A
+    w = weights
+    cross = cosine_distance(embedding_in - content_embedding, across)
     return {
-        "cross_domain": weights.cross_domain
-        * cosine_distance(embedding_in - content_embedding, across),
-        "in_domain": weights.in_domain
-        * cosine_distance(within, embedding_in - targets.embedding_B),
-        "embedding": weights.embedding * cosine_distance(embedding_style, targets.embedding_B),
-        "l1": weights.l1 * F.l1_loss(style, targets.style_B),
-        "lpips": weights.lpips * distance.mean(),
+        "cross_domain": w.cross_domain * cross.mean(),
+        "in_domain": w.in_domain
+        * cosine_distance(within, embedding_in - targets.embedding_B).mean(),
+        "embedding": w.embedding * embedding_distance.mean(),
+        "l1": w.l1 * F.l1_loss(style, targets.style_B),
+        "lpips": w.lpips * perceptual_distance.mean(),
     }

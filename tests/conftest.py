@@ -1,0 +1,74 @@
+"""Fixtures: a tiny untrained base with real parts, and small pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from osasis.base import Base, load_base, save_base
+from osasis.models.diffae import DiffAE, DiffAEConfig
+from osasis.models.encoder import EncoderConfig
+from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.unet import UNetConfig
+
+TINY = DiffAEConfig(
+    UNetConfig(
+        image_size=32,
+        channels=32,
+        channel_mult=(1, 2, 2),
+        num_res_blocks=1,
+        attention_resolutions=(4,),
+        time_dim=32,
+        z_dim=16,
+        patch_size=2,
+        patch_filter=True,
+    ),
+    EncoderConfig(
+        image_size=32,
+        channels=32,
+        channel_mult=(1, 2),
+        num_res_blocks=1,
+        attention_resolutions=(),
+        z_dim=16,
+        patch_size=4,
+    ),
+    prediction="v",
+    null_code=True,
+)
+
+
+def write_tiny_base(path: Path, seed: int) -> Path:
+    """A base whose weights are random, its output layer included."""
+    torch.manual_seed(seed)
+    diffae = DiffAE(TINY)
+    torch.nn.init.normal_(diffae.unet.conv_final.weight, std=0.02)
+    latent = LatentNet(LatentNetConfig(16, 32, 3))
+    save_base(path, "tiny", diffae, latent, torch.zeros(16), torch.ones(16))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("base") / "tiny.safetensors", seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_base_path: Path) -> Base:
+    return load_base(tiny_base_path)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's cache; all share one, so that a bank is drawn once."""
+    folder = tmp_path_factory.getbasetemp() / "osasis-cache"
+    monkeypatch.setenv("OSASIS_CACHE", str(folder))
+
+
+def picture(seed: int, size: int = 48) -> Image.Image:
+    """Smooth random colours."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)

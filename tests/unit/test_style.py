@@ -1,0 +1,235 @@
+"""Learning a style on a tiny base: records, resume, style file, bank."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from osasis.base import Base, load_base
+from osasis.diffusion.route import Route
+from osasis.errors import OsasisError, UserError
+from osasis.style import learn as learn_module
+from osasis.style.bank import ContentBank, cache_folder
+from osasis.style.bridge import bridge
+from osasis.style.config import (
+    PRESETS,
+    BankConfig,
+    BridgeConfig,
+    LearnConfig,
+    SPNSettings,
+    config_from_dict,
+)
+from osasis.style.file import Style, load_style
+from osasis.style.learn import (
+    StepRecord,
+    StyleLearner,
+    default_style_levels,
+    learn_style,
+    photo_order,
+)
+
+from ..conftest import picture, write_tiny_base
+
+QUICK = LearnConfig(
+    preset="quick",
+    iterations=2,
+    batch_size=2,
+    lr_unet=1e-3,
+    lr_spn=1e-3,
+    learn_route=Route(4, 4),
+    stylize_route=Route(8, 4),
+    bridge=BridgeConfig(steps=8, candidates=2),
+    bank=BankConfig(size=8, latent_steps=4, decode_steps=4),
+    spn=SPNSettings(channels=32, zero_init=True),
+    trained_levels=(0, 1),
+)
+
+
+def run(learner: StyleLearner, updates: int | None = None) -> list[StepRecord]:
+    """All records, or those until `updates` updates are made; then the generator is closed."""
+    records = []
+    steps = learner.steps()
+    for record in steps:
+        records.append(record)
+        if updates is not None and record.phase == "learn" and record.done == updates:
+            break
+    steps.close()  # type: ignore[attr-defined]
+    return records
+
+
+@pytest.fixture(scope="module")
+def learned(tiny_base: Base) -> tuple[Style, list[StepRecord]]:
+    learner = StyleLearner(tiny_base, picture(1), QUICK, name="quick")
+    records = run(learner)
+    return learner.style(), records
+
+
+def test_records_count_every_phase(learned: tuple[Style, list[StepRecord]]) -> None:
+    phases = {}
+    for record in learned[1]:
+        phases.setdefault(record.phase, []).append((record.done, record.total))
+    assert phases == {
+        "bridge": [(1, 2), (2, 2)],
+        "bank": [(8, 8)],
+        "learn": [(i, 4) for i in range(1, 5)],
+    }
+    last = learned[1][-1].losses
+    assert last["total"] == pytest.approx(sum(v for k, v in last.items() if k != "total"))
+
+
+def test_learning_brings_the_style_image_nearer(tiny_base: Base) -> None:
+    config = replace(QUICK, iterations=6, lr_unet=3e-3)
+    records = run(StyleLearner(tiny_base, picture(1), config))
+    losses = [r.losses["total"] for r in records if r.phase == "learn"]
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+def test_a_seed_gives_the_same_style(
+    tiny_base: Base, learned: tuple[Style, list[StepRecord]]
+) -> None:
+    again = StyleLearner(tiny_base, picture(1), QUICK, name="quick")
+    run(again)
+    for name, tensor in again.style().tensors.items():
+        torch.testing.assert_close(tensor, learned[0].tensors[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_interrupted_learning_continues_to_the_same_style(
+    tiny_base: Base, learned: tuple[Style, list[StepRecord]], tmp_path: Path, stop: int
+) -> None:
+    snapshot = tmp_path / "snapshot.safetensors"
+    first = StyleLearner(tiny_base, picture(1), QUICK, name="quick", snapshot=snapshot)
+    run(first, updates=stop)
+    second = StyleLearner(tiny_base, picture(1), QUICK, name="quick", snapshot=snapshot)
+    records = run(second)
+    assert "bridge" not in {r.phase for r in records}
+    for name, tensor in second.style().tensors.items():
+        torch.testing.assert_close(tensor, learned[0].tensors[name], rtol=0, atol=1e-7)
+    second.finish()
+    assert not snapshot.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_snapshot_of_something_else_is_left_alone(tiny_base: Base, tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.safetensors"
+    run(StyleLearner(tiny_base, picture(1), QUICK, snapshot=snapshot), updates=2)
+    other = StyleLearner(tiny_base, picture(2), QUICK, snapshot=snapshot)
+    assert next(other.steps()).phase == "bridge"
+
+
+def test_only_chosen_levels_change(learned: tuple[Style, list[StepRecord]]) -> None:
+    names = {name for name in learned[0].tensors if name.startswith("unet.")}
+    assert names
+    assert not any("middle_block" in name or "time_embed" in name for name in names)
+
+
+def test_a_style_file_needs_no_flags(
+    learned: tuple[Style, list[StepRecord]], tiny_base: Base, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.safetensors"
+    learned[0].save(path)
+    loaded = load_style(path)
+    assert loaded.manifest == learned[0].manifest
+    assert loaded.manifest.base_hash == tiny_base.hash
+    assert loaded.manifest.style_levels == default_style_levels(3) == (0, 1)
+    assert loaded.thumbnail.size == (32, 32)
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["osasis"])["format"] == "osasis-style-1"
+
+
+def test_another_base_is_refused(learned: tuple[Style, list[StepRecord]], tmp_path: Path) -> None:
+    other = load_base(write_tiny_base(tmp_path / "other.safetensors", seed=9))
+    with pytest.raises(UserError, match="was learned on base 'tiny'"):
+        learned[0].student(other)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a style", b"\x10" + b"\0" * 7 + b'{"a": 1}       '])
+def test_files_that_are_no_styles(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a style"):
+        load_style(path)
+
+
+def test_a_base_is_not_a_style(tiny_base_path: Path) -> None:
+    with pytest.raises(UserError, match="not an osasis style"):
+        load_style(tiny_base_path)
+
+
+def test_presets_survive_the_style_file() -> None:
+    for config in (*PRESETS.values(), QUICK):
+        assert config_from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_released_numbers() -> None:
+    """METHOD 2 and 7: what the presets must say."""
+    release, paper = PRESETS["release"], PRESETS["paper"]
+    for config in (release, paper):
+        assert config.iterations * len(config.learn_route.decoding()) == 2000
+        assert (config.batch_size, config.lr_unet, config.lr_spn) == (8, 5e-6, 1e-4)
+        assert tuple(asdict(config.weights).values()) == (1.0, 0.5, 30.0, 10.0, 10.0)
+        assert len(config.stylize_route.inversion()) == 50
+        assert len(config.stylize_route.decoding()) == 25
+    assert release.spn.style_weight == 1.0 and release.spn.index_time
+    assert paper.spn.style_weight == paper.spn.weight == 0.1 and not paper.spn.index_time
+    assert default_style_levels(6) == (0, 1, 2, 3)
+
+
+def test_photo_order_visits_all_photos_once_an_epoch() -> None:
+    drawn = [i for it in range(10) for i in photo_order(it, batch=4, size=10, seed=1)]
+    for epoch in range(4):
+        assert sorted(drawn[epoch * 10 : (epoch + 1) * 10]) == list(range(10))
+    assert drawn[:10] != drawn[10:20]
+
+
+def test_banks_share_parts_and_recover(tiny_base: Base) -> None:
+    config = BankConfig(size=16, latent_steps=3, decode_steps=3, seed=7)
+    bank = ContentBank(tiny_base, config, Route(4, 4))
+    assert list(bank.fill()) == [8, 16]
+    first = bank.photos([3, 12])
+    small = ContentBank(tiny_base, replace(config, size=8), Route(4, 4))
+    assert list(small.fill()) == [8]
+    assert torch.equal(small.photos([3]).x_t, first.x_t[:1])
+    part = max(cache_folder().rglob("00001.safetensors"), key=lambda p: p.stat().st_mtime)
+    part.write_bytes(b"damaged")
+    with pytest.raises(OsasisError, match="damaged"):
+        ContentBank(tiny_base, config, Route(4, 4)).photos([12])
+    again = ContentBank(tiny_base, config, Route(4, 4))
+    assert list(again.fill()) == [8, 16]
+    torch.testing.assert_close(again.photos([3, 12]).x_t, first.x_t)
+
+
+def test_the_bridge_keeps_the_best_candidate(tiny_base: Base) -> None:
+    style_B = torch.rand(1, 3, 32, 32) * 2 - 1
+    config = BridgeConfig(steps=6, candidates=3)
+    best = list(bridge(tiny_base, style_B, config, seed=4))
+    singles = [
+        next(iter(bridge(tiny_base, style_B, replace(config, candidates=1), seed=4 + i)))
+        for i in range(3)
+    ]
+    assert len(best) == 3
+    assert any(torch.equal(best[-1], single) for single in singles)
+
+
+def test_updates_that_are_not_finite_stop(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn_module, "MAX_BAD_UPDATES", 2)
+    config = replace(QUICK, weights=replace(QUICK.weights, l1=float("inf")))
+    learner = StyleLearner(tiny_base, picture(1), config)
+    with pytest.raises(OsasisError, match="2 updates in a row were not finite"):
+        run(learner)
+    changes = [t for k, t in learner.style().tensors.items() if k.startswith("unet.")]
+    assert all(float(t.abs().max()) == 0 for t in changes)
+
+
+def test_wrong_use(tiny_base: Base) -> None:
+    with pytest.raises(UserError, match="levels 0 to 2"):
+        StyleLearner(tiny_base, picture(1), replace(QUICK, trained_levels=(5,)))
+    with pytest.raises(UserError, match="fast, paper, release"):
+        learn_style(picture(1), base=tiny_base, preset="quickest")
+    with pytest.raises(OsasisError, match="nothing has been learned"):
+        StyleLearner(tiny_base, picture(1), QUICK).style()

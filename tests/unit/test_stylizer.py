@@ -1,0 +1,89 @@
+"""Stylizing on a tiny base: batches, seeds, controls, wrong use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from osasis.base import Base
+from osasis.errors import UserError
+from osasis.style.file import Style
+from osasis.style.learn import StyleLearner
+from osasis.stylize.stylizer import Stylizer
+
+from ..conftest import picture
+from .test_style import QUICK, run
+
+
+@pytest.fixture(scope="module")
+def style(tiny_base: Base) -> Style:
+    learner = StyleLearner(tiny_base, picture(1), QUICK)
+    run(learner)
+    return learner.style()
+
+
+def pixels(image: object) -> np.ndarray:
+    return np.asarray(image, dtype=np.int16)
+
+
+def test_results_do_not_depend_on_the_batch(tiny_base: Base, style: Style) -> None:
+    photos = [picture(i) for i in range(2, 7)]
+    for variation in (0.0, 0.5):
+        alone = Stylizer(tiny_base, style, batch_size=1, variation=variation)(photos)
+        together = Stylizer(tiny_base, style, batch_size=3, variation=variation)(photos)
+        assert len(alone) == len(together) == 5
+        for a, b in zip(alone, together, strict=True):
+            assert np.abs(pixels(a) - pixels(b)).max() <= 1
+
+
+def test_seed_matters_only_with_variation(tiny_base: Base, style: Style) -> None:
+    def result(variation: float, seed: int) -> np.ndarray:
+        stylizer = Stylizer(tiny_base, style, variation=variation, seed=seed)
+        return pixels(stylizer(picture(2))[0])
+
+    assert np.array_equal(result(0.0, 0), result(0.0, 1))
+    assert np.array_equal(result(0.5, 1), result(0.5, 1))
+    assert not np.array_equal(result(0.5, 0), result(0.5, 1))
+
+
+def test_controls_change_the_result(tiny_base: Base, style: Style) -> None:
+    plain = pixels(Stylizer(tiny_base, style)(picture(2))[0])
+    for control in ({"style_levels": ()}, {"style_levels": (0, 1, 2)}, {"lambda_spn": 5.0}):
+        changed = pixels(Stylizer(tiny_base, style, **control)(picture(2))[0])
+        assert not np.array_equal(plain, changed), control
+
+
+def test_without_learning_and_with_one_code_it_is_the_base(tiny_base: Base, style: Style) -> None:
+    """eps_B = eps_A, no SPN, no style levels: the round trip of the base (METHOD 3)."""
+    untouched = Style(
+        style.manifest,
+        style.thumbnail,
+        {k: v * 0 if k.startswith("unet.") else v for k, v in style.tensors.items()},
+    )
+    stylizer = Stylizer(tiny_base, untouched, style_levels=(), lambda_spn=0.0)
+    x0 = torch.rand(2, 3, 32, 32) * 2 - 1
+    z_sem = tiny_base.encode(x0)
+    back = tiny_base.decode(tiny_base.invert(x0, z_sem, 500, 8), z_sem, 500, 8)
+    route = style.manifest.config.stylize_route
+    assert (route.invert_steps, route.decode_steps) == (8, 4)
+    assert stylizer.stylize(x0).shape == back.shape
+    same_grid = Stylizer(tiny_base, untouched, style_levels=(), lambda_spn=0.0)
+    same_grid._route = type(route)(8, 8)
+    torch.testing.assert_close(same_grid.stylize(x0), back.clamp(-1, 1), atol=1e-5, rtol=1e-5)
+
+
+def test_takes_paths_and_pictures(tiny_base: Base, style: Style, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    picture(3).save(path)
+    from_path, from_image = Stylizer(tiny_base, style)([path, picture(3)])
+    assert np.abs(pixels(from_path) - pixels(from_image)).max() <= 1
+    assert from_path.size == (32, 32)
+
+
+@pytest.mark.parametrize("wrong", [{"style_levels": (3,)}, {"variation": 1.5}, {"batch_size": 0}])
+def test_wrong_use(tiny_base: Base, style: Style, wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        Stylizer(tiny_base, style, **wrong)  # type: ignore[arg-type]
