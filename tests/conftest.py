@@ -42,10 +42,12 @@ TINY = DiffAEConfig(
 
 
 def write_tiny_base(path: Path, seed: int) -> Path:
-    """A base whose weights are random, its output layer included."""
+    """A base whose weights are random, those that training starts from at 0 included."""
     torch.manual_seed(seed)
     diffae = DiffAE(TINY)
-    torch.nn.init.normal_(diffae.unet.conv_final.weight, std=0.02)
+    for name, parameter in diffae.unet.named_parameters():
+        if name.endswith(("conv_out.weight", "conv_final.weight")):
+            torch.nn.init.normal_(parameter, std=0.02)
     latent = LatentNet(LatentNetConfig(16, 32, 3))
     save_base(path, "tiny", diffae, latent, torch.zeros(16), torch.ones(16))
     return path

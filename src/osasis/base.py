@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -171,10 +171,8 @@ def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = No
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             manifest = json.loads((file.metadata() or {})["osasis"])
             tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-    except (KeyError, ValueError, OSError, RuntimeError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path} is not an osasis base: {error}") from error
-    except Exception as error:  # safetensors raises its own class, not exported as a type
-        raise UserError(f"{path} is not a safetensors file: {error}") from error
     if manifest.get("format") != FORMAT:
         raise UserError(f"{path} has format {manifest.get('format')!r}, expected {FORMAT!r}")
     diffae = DiffAE(diffae_config_from_dict(manifest["model"]))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
 
 from osasis.base import Base, load_base
-from osasis.cli import shipped
-from osasis.cli.progress import closed
+from osasis.hub.registry import assets, find_named, paintings
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
 from osasis.imaging.sheet import contact_sheet
@@ -34,14 +34,14 @@ def face_crop(photo: Image.Image) -> Image.Image:
 
 def gather_photos(base: Base) -> dict[str, Image.Image]:
     """The faces to redraw by name: the shipped photo, and five that the base draws."""
-    photo = face_crop(load_image(shipped.ASSETS / "photos" / PHOTO))
+    photo = face_crop(load_image(assets() / "photos" / PHOTO))
     photos = {Path(PHOTO).stem: fit_square(photo, base.image_size)}
     for index, image in enumerate(to_images(base.sample(FACES, seed=FACE_SEED)), start=1):
         photos[f"face-{index}"] = image
     return photos
 
 
-def run_demo(out: Path, style: str | None, device: str | None) -> Iterator[StepRecord]:
+def run_demo(out: Path, style: str | None, device: str | None) -> Generator[StepRecord, None, None]:
     """Learn, redraw, write everything into `out`; yield what is done, step by step.
 
     Args:
@@ -51,7 +51,7 @@ def run_demo(out: Path, style: str | None, device: str | None) -> Iterator[StepR
     Raises:
         UserError: the picture cannot be found or read.
     """
-    picture = shipped.find(style or PAINTING, shipped.paintings(), "painting")
+    picture = find_named(style or PAINTING, paintings(), "painting")
     painting = load_image(picture)
     base = load_base(device=device)
     learner = StyleLearner(
@@ -61,7 +61,7 @@ def run_demo(out: Path, style: str | None, device: str | None) -> Iterator[StepR
         name=picture.stem,
         snapshot=out / f".{picture.stem}.partial.safetensors",
     )
-    with closed(learner.steps()) as steps:
+    with closing(learner.steps()) as steps:
         yield from steps
     learned = learner.style()
     learned.save(out / f"{picture.stem}.osasis.safetensors")

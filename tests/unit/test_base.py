@@ -55,7 +55,7 @@ def test_hash_follows_the_weights(tiny_base: Base, tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_other_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no base 'nothing'"):
+    with pytest.raises(UserError, match="'nothing' is neither a file nor a shipped base"):
         load_base("nothing")
     text = tmp_path / "text.safetensors"
     text.write_text("this is not a base, but it is long enough to look like one")

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 import osasis
-from osasis.cli import doctor, learn, main, options, shipped, stylize
+from osasis.cli import doctor, learn, main, options, stylize
 from osasis.errors import OsasisError, UserError
+from osasis.hub.registry import configs
 
 NAMES = [module.__name__.rpartition(".")[2] for module in main.COMMANDS]
 
@@ -263,6 +264,6 @@ def test_metadata_says_how_it_was_made() -> None:
 def test_shipped_configuration_is_valid() -> None:
     from osasis.pretrain.config import load_config
 
-    for name, path in shipped.configs().items():
+    for name, path in configs().items():
         assert load_config(path, data="somewhere").name == name
-    assert "faces-128" in shipped.configs()
+    assert "faces-128" in configs()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 
@@ -42,22 +41,6 @@ def test_progress_draws_a_bar_in_a_terminal() -> None:
         shown.update("bridge", 1, 2)
         shown.update("learn", 2, 2, "loss 1")
     assert "bridge" in stream.getvalue() and "100%" in stream.getvalue()
-
-
-def test_stopped_steps_are_closed() -> None:
-    closed = []
-
-    def steps() -> Any:
-        try:
-            yield 1
-            yield 2
-        finally:
-            closed.append(True)
-
-    with pytest.raises(KeyboardInterrupt), progress.closed(steps()) as running:
-        for _ in running:
-            raise KeyboardInterrupt
-    assert closed
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osasis._version import __version__
-from osasis.cli import shipped
 from osasis.cli.options import add_base, add_device, make_writable, positive
-from osasis.cli.progress import Progress, closed
+from osasis.cli.progress import Progress
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
+from osasis.hub.registry import configs, find_named, paintings
 
 if TYPE_CHECKING:
     from osasis.base import Base
@@ -108,7 +108,7 @@ def unet_job(base: Base) -> Job:
     from osasis.models.diffae import DiffAE
     from osasis.pretrain.config import load_config
 
-    config = load_config(shipped.configs()["faces-128"], data="unused").model
+    config = load_config(configs()["faces-128"], data="unused").model
     model = DiffAE(config).to(base.device).eval().requires_grad_(False)
     side = config.unet.image_size
     x_t = torch.randn(1, 3, side, side, device=base.device)
@@ -150,8 +150,8 @@ def learn_job(base: Base, rounds: int, stack: ExitStack) -> Job:
     fast = PRESETS["fast"]
     # as many steps as are measured, with a warm-up on either side, and the smallest bank
     config = replace(fast, iterations=rounds + 3, bank=replace(fast.bank, size=fast.batch_size))
-    picture = load_image(shipped.find(PAINTING, shipped.paintings(), "painting"))
-    steps = stack.enter_context(closed(StyleLearner(base, picture, config).steps()))
+    picture = load_image(find_named(PAINTING, paintings(), "painting"))
+    steps = stack.enter_context(closing(StyleLearner(base, picture, config).steps()))
     for record in steps:
         if record.phase == "learn":
             break

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osasis.cli.options import add_device, make_writable
-from osasis.cli.progress import Progress, closed, describe_losses
+from osasis.cli.progress import Progress, describe_losses
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     make_writable(out)
     from osasis.demo import CONTACT_SHEET, run_demo
 
-    with Progress() as progress, closed(run_demo(out, args.style, args.device)) as steps:
+    with Progress() as progress, closing(run_demo(out, args.style, args.device)) as steps:
         for record in steps:
             note = describe_losses(record.losses)
             progress.update(record.phase, record.done, record.total, note)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osasis._version import __version__
-from osasis.cli import shipped
 from osasis.errors import OsasisError
+from osasis.hub.registry import assets
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
@@ -30,7 +30,6 @@ The exit status is 0 when `learn` and `stylize` can work here, and 1 when they c
 
 # package on PyPI -> module to import; a test compares them with pyproject.toml
 CORE = {
-    "huggingface_hub": "huggingface_hub",
     "numpy": "numpy",
     "pillow": "PIL",
     "rich": "rich",
@@ -83,7 +82,7 @@ def check_python() -> Iterator[Check]:
     yield Check(
         "python", fits, f"{version} on {platform.platform()}", "install Python 3.10 to 3.13"
     )
-    yield Check("osasis", True, f"{__version__} in {shipped.PACKAGE}")
+    yield Check("osasis", True, f"{__version__} in {assets().parent}")
 
 
 def _pip(*packages: str) -> str:
@@ -183,22 +182,22 @@ def check_assets() -> Iterator[Check]:
     """The shipped pictures and styles."""
     from osasis.hub.registry import list_styles
 
-    count = sum(path.is_file() for path in shipped.ASSETS.rglob("*"))
-    broken = list(broken_assets(shipped.ASSETS))
+    count = sum(path.is_file() for path in assets().rglob("*"))
+    broken = list(broken_assets(assets()))
     detail = "; ".join(broken) or f"{count} files; learned styles: {len(list_styles())}"
     yield Check("assets", count > 0 and not broken, detail, "install osasis again")
 
 
 def check_cache() -> Iterator[Check]:
-    """Whether downloads can be kept."""
-    from huggingface_hub import constants
+    """Whether content banks can be kept."""
+    from osasis.style.bank import cache_folder
 
-    folder = Path(constants.HF_HUB_CACHE)
+    folder = cache_folder()
     # the folder may not exist yet: then the nearest one above it counts
     nearest = next(p for p in (folder, *folder.parents) if p.exists())
     writable = nearest.is_dir() and os.access(nearest, os.W_OK)
-    fix = "set HF_HOME to a folder that you may write to"
-    yield Check("download cache", writable, str(folder), fix, core=False)
+    fix = "set OSASIS_CACHE to a folder that you may write to"
+    yield Check("cache", writable, str(folder), fix, core=False)
 
 
 CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osasis.cli.options import add_base, add_device, make_writable, positive, whole
-from osasis.cli.progress import Progress, closed, describe_losses
+from osasis.cli.progress import Progress, describe_losses
 from osasis.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         snapshot=snapshot,
     )
     try:
-        with Progress() as progress, closed(learner.steps()) as steps:
+        with Progress() as progress, closing(learner.steps()) as steps:
             for record in steps:
                 note = describe_losses(record.losses)
                 progress.update(record.phase, record.done, record.total, note)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osasis.cli import shipped
 from osasis.cli.options import add_device, make_writable
-from osasis.cli.progress import Progress, closed
+from osasis.cli.progress import Progress
+from osasis.hub.registry import configs, find_named
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
@@ -51,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or continue to; say where the run is."""
-    path = shipped.find(args.config, shipped.configs(), "configuration")
+    path = find_named(args.config, configs(), "configuration")
     from osasis.pretrain.config import load_config
     from osasis.pretrain.run import pretrain
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     make_writable(out)
     bad = 0
     try:
-        with Progress() as progress, closed(pretrain(config, out, device=args.device)) as records:
+        with Progress() as progress, closing(pretrain(config, out, device=args.device)) as records:
             for record in records:
                 note = f"loss {record.loss:.4f}, {record.images_per_second:.1f} images/s"
                 bad = max(bad, record.bad_images)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
@@ -14,16 +13,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 T = TypeVar("T")
-
-
-@contextmanager
-def closed(steps: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Close a generator of steps at the end, so that it saves its state when it is stopped."""
-    try:
-        yield steps
-    finally:
-        if isinstance(steps, Generator):
-            steps.close()
 
 
 def duration(seconds: float) -> str:

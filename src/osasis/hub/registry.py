@@ -1,7 +1,8 @@
-"""What can be loaded by name: bases and learned styles that come with the package."""
+"""What comes with the package and goes by name: bases, styles, paintings, configurations."""
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,6 +21,17 @@ STYLES_FOLDER = "styles_learned"
 def assets() -> Path:
     """Folder of the files that come with the package."""
     return Path(str(files("osasis"))) / "assets"
+
+
+def paintings() -> dict[str, Path]:
+    """Style pictures that come with the package, by name."""
+    return {path.stem: path for path in sorted((assets() / "styles").glob("*.webp"))}
+
+
+def configs() -> dict[str, Path]:
+    """Pretraining configurations that come with the package, by name."""
+    folder = assets().parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 @dataclass(frozen=True)
@@ -43,11 +55,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def list_bases() -> list[BaseInfo]:
     """The bases that `load_base` knows by name."""
     found = []
-    for path in sorted((assets() / BASES_FOLDER).glob(f"*{SUFFIX}")):
+    for name, path in _shipped(BASES_FOLDER).items():
         manifest = read_manifest(path)
         found.append(
             BaseInfo(
-                name=path.stem,
+                name=name,
                 description=str(manifest["notes"].get("description", "")),
                 image_size=int(manifest["model"]["unet"]["image_size"]),
                 bytes=path.stat().st_size,
@@ -60,19 +72,27 @@ def list_bases() -> list[BaseInfo]:
 
 def list_styles() -> list[Path]:
     """Files of the learned styles that come with the package."""
-    return sorted((assets() / STYLES_FOLDER).glob(f"*{SUFFIX}"))
+    return list(_shipped(STYLES_FOLDER).values())
 
 
-def _find(given: str | Path, folder: str, what: str, listing: str) -> Path:
-    path = Path(given).expanduser()
+def find_named(text: str | Path, shipped: dict[str, Path], kind: str, hint: str = "") -> Path:
+    """The file `text` names: a path, or else the name of a shipped one.
+
+    Raises:
+        UserError: it is neither.
+    """
+    path = Path(text).expanduser()
     if path.is_file():
         return path
-    shipped = assets() / folder / f"{given}{SUFFIX}"
-    if path.name == str(given) and shipped.is_file():
-        return shipped
-    names = [p.stem for p in sorted((assets() / folder).glob(f"*{SUFFIX}"))]
+    if str(text) in shipped:
+        return shipped[str(text)]
+    if path.is_dir() or len(path.parts) > 1:
+        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    close = difflib.get_close_matches(str(text), shipped, n=1)
+    parts = [f"did you mean {close[0]}?" if close else "", hint]
+    parts.append(f"shipped are: {', '.join(shipped) or 'none'}")
     raise UserError(
-        f"no {what} {str(given)!r}: it is neither a file nor one of {names}", hint=listing
+        f"{str(text)!r} is neither a file nor a shipped {kind}", hint=" ".join(filter(None, parts))
     )
 
 
@@ -82,7 +102,7 @@ def find_base(name_or_path: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    return _find(name_or_path, BASES_FOLDER, "base", "`osasis models list` shows the names")
+    return find_named(name_or_path, _shipped(BASES_FOLDER), "base")
 
 
 def find_style(name_or_path: str | Path) -> Path:
@@ -91,9 +111,9 @@ def find_style(name_or_path: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    return _find(
-        name_or_path,
-        STYLES_FOLDER,
-        "style",
-        "learn one with: osasis learn PICTURE -o my.safetensors",
-    )
+    hint = "learn one with `osasis learn PICTURE`;"
+    return find_named(name_or_path, _shipped(STYLES_FOLDER), "style", hint)
+
+
+def _shipped(folder: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((assets() / folder).glob(f"*{SUFFIX}"))}

@@ -13,8 +13,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from osasis.errors import UserError
-from osasis.imaging.load import IMAGE_SUFFIXES
+from osasis.errors import OsasisError, UserError
+from osasis.imaging.load import IMAGE_SUFFIXES, load_image
+from osasis.imaging.tensors import fit_square
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,11 @@ def try_decode(entry: Entry, image_size: int) -> np.ndarray | None:
     """`decode_square` of an entry, or None if it is not a readable image."""
     try:
         return decode_square(entry.read(), image_size)
-    except (UnidentifiedImageError, OSError, ValueError):
+    except (OsasisError, UnidentifiedImageError, OSError, ValueError):
         return None
 
 
 def decode_square(data: bytes, image_size: int) -> np.ndarray:
-    """Decode, crop to the central square and resize: (H, W, 3) uint8."""
+    """Decode as `load_image` does, crop to the central square and resize: (H, W, 3) uint8."""
     with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    if image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box)
-    return np.asarray(image)
+        return np.asarray(fit_square(load_image(opened), image_size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ ENCODE_BATCH = 32
 
 def pretrain(
     config: PretrainConfig, out: Path, *, device: str | None = None
-) -> Iterator[TrainRecord]:
+) -> Generator[TrainRecord, None, None]:
     """Train a base and write `<out>/<name>.safetensors`; continue an earlier run in `out`.
 
     Args:

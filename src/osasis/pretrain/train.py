@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from osasis.device import mixed_precision
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
@@ -79,7 +80,7 @@ def latent_loss(model: LatentNet, z: Tensor, noise: torch.Generator) -> Tensor:
 
 def train_diffae(
     config: PretrainConfig, checkpoint: Path, device: torch.device
-) -> Iterator[TrainRecord]:
+) -> Generator[TrainRecord, None, None]:
     """Train the DiffAE, one record an update; continue from `checkpoint` where it exists.
 
     The state is written to `checkpoint` at intervals and when the generator is closed, so that
@@ -104,7 +105,7 @@ def train_diffae(
                 return
             batch = x0.to(device, memory_format=torch.channels_last)
             rate = state.learning_rate()
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with mixed_precision(device):
                 loss = diffae_loss(model, batch, state.noise, train.null_probability)
             state.apply(loss)
             now = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -127,7 +127,7 @@ class StyleLearner:
         """`I_A_style`, (1, 3, H, W) in [-1, 1]; None before the bridge."""
         return self._style_A
 
-    def steps(self) -> Iterator[StepRecord]:
+    def steps(self) -> Generator[StepRecord, None, None]:
         """Learn, one record a step. Closing the generator early keeps the snapshot.
 
         Raises:
@@ -314,7 +314,7 @@ def learn_style(
     learner = StyleLearner(
         base or load_base(), load_image(image), preset, seed=seed, name=name, embedder=embedder
     )
-    with contextlib.closing(learner.steps()) as steps:  # type: ignore[type-var]
+    with contextlib.closing(learner.steps()) as steps:
         for record in steps:
             if on_step is not None:
                 on_step(record)
