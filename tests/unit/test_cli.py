@@ -178,11 +178,12 @@ def test_debug_shows_the_traceback(
 
 
 def test_reader_that_leaves_is_no_error() -> None:
-    program = f"{sys.executable} -m osasis | true"
-    done = subprocess.run(
-        ["sh", "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.stderr == ""
+    for arguments in ("", "--help"):
+        program = f"{sys.executable} -m osasis {arguments} | true"
+        done = subprocess.run(
+            ["sh", "-c", program], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.stderr == ""
 
 
 # -- commands --------------------------------------------------------------------------------

@@ -102,13 +102,14 @@ def _report(message: str, hint: str, *, debug: bool) -> None:
 
 
 def _run(argv: Sequence[str]) -> int:
-    args = parse(argv)
-    if args.command is None:
-        build_parser().print_help()
-        return UserError.exit_code
-    status: int = args.run(args)
-    sys.stdout.flush()
-    return status
+    try:
+        args = parse(argv)
+        if args.command is None:
+            build_parser().print_help()
+            return UserError.exit_code
+        return int(args.run(args))
+    finally:
+        sys.stdout.flush()  # a reader that has left shows here, `--help` included, and not at exit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
