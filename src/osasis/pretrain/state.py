@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from osasis.errors import UserError
 from osasis.files import atomic_path
+from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.pretrain.config import TrainConfig
 
 
@@ -70,8 +71,7 @@ class TrainState:
         """Write the whole state at once or not at all."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{k}": v for k, v in entry.items()}
+        tensors |= optimizer_tensors(self.optimizer, "adam.")
         tensors["noise"] = self.noise.get_state()
         counts = {
             "images": self.images,
@@ -103,13 +103,7 @@ class TrainState:
                 f"{path} was written for another network: {error}",
                 hint="continue with the configuration it was started with, or a new folder",
             ) from error
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("adam."):
-                _, index, name = key.split(".")
-                entries.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        restore_optimizer(self.optimizer, tensors, "adam.")
         self.noise.set_state(tensors["noise"])
         self.images, self.updates = counts["images"], counts["updates"]
         self.skipped = counts["skipped"]

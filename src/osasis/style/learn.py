@@ -19,6 +19,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.spn import SPN, SPNConfig
+from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.perception.registry import DEFAULT_EMBEDDER
 from osasis.style.bank import ContentBank
 from osasis.style.bridge import bridge
@@ -230,8 +231,7 @@ class StyleLearner:
         state = {f"unet.{k}": p.detach() for k, p in self._trained.items()}
         state |= {f"spn.{k}": v for k, v in self._student.spn.state_dict().items()}
         for number, optimizer in enumerate(self._optimizers):
-            for index, entry in optimizer.state_dict()["state"].items():
-                state |= {f"adam{number}.{index}.{k}": v for k, v in entry.items()}
+            state |= optimizer_tensors(optimizer, f"adam{number}.")
         if self._style_A is not None:
             state["style_A"] = self._style_A
         return state
@@ -259,13 +259,7 @@ class StyleLearner:
         spn = self._student.spn
         spn.load_state_dict({k: on_device[f"spn.{k}"] for k in spn.state_dict()})
         for number, optimizer in enumerate(self._optimizers):
-            entries: dict[int, dict[str, Tensor]] = {}
-            for key, value in on_device.items():
-                if key.startswith(f"adam{number}."):
-                    _, index, name = key.split(".")
-                    entries.setdefault(int(index), {})[name] = value
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": entries, "param_groups": groups})
+            restore_optimizer(optimizer, on_device, f"adam{number}.")
 
 
 def default_style_levels(num_levels: int) -> tuple[int, ...]:
