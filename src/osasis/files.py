@@ -1,12 +1,33 @@
-"""Writing files so that nobody ever finds half of one."""
+"""Writing files so that nobody ever finds half of one, and telling them apart by content."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+Report = Callable[[str, int, int], None]
+"""`report(phase, done, total)`, in bytes."""
+
+CHUNK = 1 << 20
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """A `Report` that nobody sees."""
+
+
+def sha256(path: Path, report: Report = silent) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+            done += len(piece)
+            report(f"checking {path.name}", done, total)
+    return digest.hexdigest()
 
 
 @contextmanager

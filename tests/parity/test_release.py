@@ -13,7 +13,8 @@ from osasis.diffusion.schedule import TimestepGrid
 from osasis.style.config import RELEASE
 from osasis.style.losses import cosine_distance, style_targets
 from osasis.style.update import Branch, Student, update
-from osasis.stylize.decode import decode_styled, invert
+from osasis.stylize.decode import decode, invert
+from osasis.stylize.look import Look, StylePart
 
 from .builders import build_diffae, build_spn
 from .conftest import Golden, compare
@@ -40,20 +41,13 @@ class StubCritic:
 
 def test_stylization(osasis_golden: Golden) -> None:
     g, model = osasis_golden, build_diffae(osasis_golden)
-    student = Student(model, build_spn(g))
     with torch.no_grad():
         z_sem = model.encode(g["x0"])
         x_t0 = invert(model, g["x0"], z_sem, ROUTE)
-        out = decode_styled(
-            student,
-            g["x0"],
-            x_t0,
-            z_sem,
-            model.encode(g["style_B"]),
-            route=ROUTE,
-            spn=RELEASE.spn,
-            style_levels=(0, 1),
-        )
+        z_style = model.encode(g["style_B"])
+        part = StylePart(1.0, z_style, (0, 1), build_spn(g), RELEASE.spn)
+        look = Look(model, (part,), strength=1.0, swap_codes=False)
+        out = decode(look, g["x0"], x_t0, z_sem, ROUTE)
     compare("release stylization", out, g["stylize20_final"])
 
 

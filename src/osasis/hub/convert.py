@@ -1,13 +1,16 @@
-"""Released parameter names to ours. Every key is accounted for: none missing, none left."""
+"""Released parameter names to ours and back; every one is accounted for."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from osasis.errors import UserError
+
+T = TypeVar("T")
 
 # (pattern in the released name, our name); applied in order, the first match of each row counts
 _RES_BLOCK = (
@@ -19,12 +22,8 @@ _RES_BLOCK = (
     (r"\.out_layers\.3\.", ".conv_out."),
     (r"\.skip_connection\.", ".skip."),
 )
-UNET_RULES = (
-    (r"^time_embed\.time_embed\.", "time_embed."),
-    *_RES_BLOCK,
-    (r"^out\.0\.", "norm_final."),
-    (r"^out\.2\.", "conv_final."),
-)
+DDPM_RULES = (*_RES_BLOCK, (r"^out\.0\.", "norm_final."), (r"^out\.2\.", "conv_final."))
+UNET_RULES = ((r"^time_embed\.time_embed\.", "time_embed."), *DDPM_RULES)
 ENCODER_RULES = (*_RES_BLOCK, (r"^out\.0\.", "norm_final."), (r"^out\.3\.", "conv_final."))
 SPN_RULES = (
     (r"^in_layer\.0\.", "conv_first."),
@@ -36,6 +35,8 @@ SPN_RULES = (
     (r"\.pre_layer\.3\.", ".norm_out."),
     (r"\.post_layer\.1\.", ".conv_out."),
     (r"\.emb_layer\.1\.", ".time_proj."),
+)
+UNTIMED_SPN_RULES = (
     (r"^layers\.0\.", "conv_first."),
     (r"^layers\.9\.", "conv_last."),
     (r"^layers\.1\.", "plain.0."),
@@ -44,9 +45,10 @@ SPN_RULES = (
     (r"^layers\.6\.", "plain.5."),
     (r"^layers\.7\.", "plain.6."),
 )
+Rules = tuple[tuple[str, str], ...]
 
 
-def latent_net_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
+def latent_net_rules(num_layers: int) -> Rules:
     """Rules of a latent network: its last layer is ours `out`."""
     return (
         (rf"^layers\.{num_layers - 1}\.linear\.", "out."),
@@ -54,9 +56,7 @@ def latent_net_rules(num_layers: int) -> tuple[tuple[str, str], ...]:
     )
 
 
-def rename(
-    released: Mapping[str, Tensor], rules: tuple[tuple[str, str], ...], *, drop: str | None = None
-) -> dict[str, Tensor]:
+def rename(released: Mapping[str, T], rules: Rules, *, drop: str | None = None) -> dict[str, T]:
     """Apply `rules` to every name; names that match `drop` are left out."""
     renamed = {}
     for key, value in released.items():
@@ -68,32 +68,54 @@ def rename(
     return renamed
 
 
+def unrename(ours: Mapping[str, T], rules: Rules) -> dict[str, T]:
+    """The way back of `rename`: our names to the released ones."""
+    back = []
+    for pattern, name in reversed(rules):
+        anchor = "^" if pattern.startswith("^") else ""
+        back.append((anchor + re.escape(name), pattern.removeprefix("^").replace("\\.", ".")))
+    return rename(ours, tuple(back))
+
+
+def differences(
+    expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]], limit: int = 3
+) -> str:
+    """What differs between two tables of names and shapes, `limit` of a kind; empty if nothing."""
+    missing = sorted(set(expected) - set(got))
+    left = sorted(set(got) - set(expected))
+    shapes = [
+        f"{k}: expected {tuple(expected[k])}, got {tuple(got[k])}"
+        for k in sorted(set(expected) & set(got))
+        if tuple(expected[k]) != tuple(got[k])
+    ]
+    parts = [("missing", missing), ("not known", left), ("misshapen", shapes)]
+    return "; ".join(
+        f"{len(keys)} {title} ({', '.join(keys[:limit])}{', ...' if len(keys) > limit else ''})"
+        for title, keys in parts
+        if keys
+    )
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load `state` into `module`, naming every key that is missing, left over or misshapen.
+    """Put `state` into `module` as it is, naming every key missing, left over or misshapen.
+
+    The module's parameters become these very tensors; it may have been built by `shapes_only`.
 
     Raises:
         UserError: the keys or shapes differ.
     """
-    own = module.state_dict()
-    missing = sorted(set(own) - set(state))
-    left = sorted(set(state) - set(own))
-    shapes = [
-        f"{k}: expected {tuple(own[k].shape)}, got {tuple(state[k].shape)}"
-        for k in sorted(set(own) & set(state))
-        if own[k].shape != state[k].shape
-    ]
-    if missing or left or shapes:
-        parts = [("missing", missing), ("not known", left), ("misshapen", shapes)]
-        listed = "; ".join(
-            f"{len(keys)} {title} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for title, keys in parts
-            if keys
-        )
-        raise UserError(f"these weights do not fit {what}: {listed}")
-    module.load_state_dict(dict(state))
+    found = differences(shapes_of(module.state_dict()), shapes_of(state))
+    if found:
+        raise UserError(f"these weights do not fit {what}: {found}")
+    module.load_state_dict(dict(state), assign=True)
 
 
-def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def with_prefix(state: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The part of `state` behind `prefix`, without it."""
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
@@ -118,9 +140,33 @@ def latent_net_from_released(released: Mapping[str, Tensor], num_layers: int) ->
 
 def spn_from_released(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released SPN, with or without time, as ours."""
-    return rename(released, SPN_RULES)
+    return rename(released, SPN_RULES if "in_layer.0.weight" in released else UNTIMED_SPN_RULES)
 
 
 def ddpm_from_released(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released P2 / guided-diffusion DDPM as our `UNet`."""
-    return rename(released, UNET_RULES)
+    return rename(released, DDPM_RULES)
+
+
+def diffae_to_released(ours: Mapping[str, T]) -> dict[str, T]:
+    """The state of our `DiffAE` under its released names."""
+    encoder = unrename(with_prefix(ours, "encoder."), ENCODER_RULES)
+    released = unrename(with_prefix(ours, "unet."), UNET_RULES)
+    return released | {f"encoder.{k}": v for k, v in encoder.items()}
+
+
+def latent_net_to_released(ours: Mapping[str, T], num_layers: int) -> dict[str, T]:
+    """The state of our latent network under its released names, the doubled ones included."""
+    released = unrename(ours, latent_net_rules(num_layers))
+    doubled = {k.replace(".cond_layers.1.", ".linear_emb."): v for k, v in released.items()}
+    return {f"latent_net.{k}": v for k, v in (released | doubled).items()}
+
+
+def spn_to_released(ours: Mapping[str, T]) -> dict[str, T]:
+    """The state of our SPN under its released names."""
+    return unrename(ours, UNTIMED_SPN_RULES if "plain.0.weight" in ours else SPN_RULES)
+
+
+def ddpm_to_released(ours: Mapping[str, T]) -> dict[str, T]:
+    """The state of an unconditional `UNet` under its P2 names."""
+    return unrename(ours, DDPM_RULES)

@@ -1,4 +1,4 @@
-"""What comes with the package and goes by name: bases, styles, paintings, configurations."""
+"""What can be loaded by name: bases, styles, paintings, configurations."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Any
 from safetensors import safe_open
 
 from osasis.errors import UserError
+from osasis.hub.artefacts import artefacts, fetched
+from osasis.hub.artefacts import path as fetched_path
+from osasis.hub.layout import weights_file
 
 SUFFIX = ".safetensors"
 BASES_FOLDER = "bases"
@@ -34,6 +37,12 @@ def configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def experiments() -> dict[str, Path]:
+    """Evaluations that come with the package, by name."""
+    folder = assets().parent / "experiments"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 @dataclass(frozen=True)
 class BaseInfo:
     """One base: its name, what it is, image size in pixels, bytes on disk, file, origin."""
@@ -53,18 +62,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def list_bases() -> list[BaseInfo]:
-    """The bases that `load_base` knows by name."""
+    """The bases that `load_base` knows by name and that are here."""
+    known = artefacts()
+    here = {name: (path, "comes with the package") for name, path in _shipped(BASES_FOLDER).items()}
+    for name, entry in known.items():
+        path = fetched(name) if entry.kind == "base" else None
+        if path is not None:
+            here[name] = (path, "fetched")
     found = []
-    for name, path in _shipped(BASES_FOLDER).items():
+    for name, (path, source) in here.items():
         manifest = read_manifest(path)
         found.append(
             BaseInfo(
                 name=name,
-                description=str(manifest["notes"].get("description", "")),
+                description=str(manifest["notes"].get("description") or known[name].about),
                 image_size=int(manifest["model"]["unet"]["image_size"]),
                 bytes=path.stat().st_size,
                 path=path,
-                source="comes with the package",
+                source=source,
             )
         )
     return found
@@ -97,12 +112,18 @@ def find_named(text: str | Path, shipped: dict[str, Path], kind: str, hint: str 
 
 
 def find_base(name_or_path: str | Path) -> Path:
-    """File of a base given by name or path.
+    """File of a base given by name or path, a folder's included.
 
     Raises:
         UserError: there is none.
     """
-    return find_named(name_or_path, _shipped(BASES_FOLDER), "base")
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return weights_file(path)
+    if str(name_or_path) in artefacts() and not path.is_file():
+        return fetched_path(str(name_or_path))
+    known = _shipped(BASES_FOLDER)
+    return find_named(name_or_path, known, "base", "others can be fetched: `osasis models list`;")
 
 
 def find_style(name_or_path: str | Path) -> Path:
@@ -111,6 +132,9 @@ def find_style(name_or_path: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return weights_file(path)
     hint = "learn one with `osasis learn PICTURE`;"
     return find_named(name_or_path, _shipped(STYLES_FOLDER), "style", hint)
 

@@ -1,0 +1,251 @@
+"""Bytes from elsewhere: the hub through its own library, plain addresses with resuming."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+from osasis.errors import OsasisError, UserError
+from osasis.files import CHUNK, Report, silent
+from osasis.hub.artefacts import Place, describe_bytes
+
+ATTEMPTS = 5  # in a row without a single byte
+TIMEOUT = 30.0  # seconds without a byte
+RESERVE = 200_000_000  # bytes of disk that are left alone
+
+
+def offline() -> bool:
+    """Whether the user has switched the network off, as the hub's library reads it."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        OsasisError: less than `needed` bytes, and a reserve, are free where `folder` is or will be.
+    """
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < needed + RESERVE:
+        raise OsasisError(
+            f"{describe_bytes(needed)} are needed in {folder}, and {describe_bytes(free)} are free",
+            hint="make room, or set OSASIS_DATA (and HF_HOME for the hub's files) to another disk",
+        )
+
+
+def refuse_web_page(path: Path, origin: str) -> None:
+    """Refuse a web page that was saved under a model's name, as drives send when asked too often.
+
+    Raises:
+        OsasisError: `path` is a web page; the message gives its title.
+    """
+    with path.open("rb") as file:
+        head = file.read(65536)
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return
+    text = head.decode("utf-8", "replace")
+    match = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    title = " ".join(html.unescape(match.group(1)).split())[:80] if match else "no title"
+    quota = "quota" in text.lower() or "too many users" in text.lower()
+    why = ": its download quota is used up for now" if quota else ""
+    raise OsasisError(
+        f"{origin} is a web page ({title}), not a model{why}",
+        hint="open the address in a browser, download the file there, and give it with --from FILE",
+    )
+
+
+def from_url(address: str, target: Path, report: Report = silent) -> Path:
+    """Download `address` to `target`; a part that is there already is continued.
+
+    The part lies beside `target` with the suffix `.partial`. It is continued only if the server
+    says, by its ETag, that the file is still the same.
+
+    Raises:
+        UserError: offline mode is on.
+        OsasisError: the server refuses, the connection stays cut, the disk is full.
+    """
+    if offline():
+        raise UserError(
+            f"{address} is needed, and offline mode is on (HF_HUB_OFFLINE)",
+            hint="unset HF_HUB_OFFLINE, or give the file with --from FILE",
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial")
+    fruitless = 0
+    while True:
+        before = partial.stat().st_size if partial.exists() else 0
+        try:
+            if _continue(address, partial, report):
+                break
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # the part is longer than the file: begin anew
+                partial.unlink(missing_ok=True)
+            elif error.code < 500:
+                raise _refused(address, error) from error
+            cause: Exception = error
+        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+            cause = error
+        else:
+            cause = ConnectionError("the connection was cut")
+        after = partial.stat().st_size if partial.exists() else 0
+        fruitless = 0 if after > before else fruitless + 1
+        if fruitless >= ATTEMPTS:
+            reason = getattr(cause, "reason", None) or cause
+            kept = f"; {describe_bytes(after)} are kept" if after else ""
+            raise OsasisError(
+                f"{address} cannot be downloaded: {reason}{kept}",
+                hint="run the same command again: it goes on from there"
+                if after
+                else "check the connection, or give the file with --from FILE",
+            ) from cause
+    _etag_file(partial).unlink(missing_ok=True)
+    partial.replace(target)
+    return target
+
+
+def _etag_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.etag")
+
+
+def _continue(address: str, partial: Path, report: Report) -> bool:
+    """One connection; whether the file is whole afterwards."""
+    have = partial.stat().st_size if partial.exists() else 0
+    etag = _etag_file(partial).read_text(encoding="utf-8") if _etag_file(partial).exists() else ""
+    request = urllib.request.Request(address, headers={"User-Agent": "osasis"})
+    if have and etag:
+        request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", etag)
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        resumed = response.status == 206
+        total = int(response.headers.get("Content-Length") or 0)
+        done = have if resumed else 0
+        total = total + done if total else 0
+        check_room(partial.parent, total - done)
+        _etag_file(partial).write_text(_validator(response), encoding="utf-8")
+        with partial.open("ab" if resumed else "wb", buffering=0) as file:
+            _pump(response, file, done, total, report)
+    return not total or partial.stat().st_size >= total
+
+
+def _validator(response: HTTPResponse) -> str:
+    """What tells the same file from a newer one; empty where the server gives nothing."""
+    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+
+
+def _pump(response: HTTPResponse, file: Any, done: int, total: int, report: Report) -> None:
+    while piece := response.read1(CHUNK):  # what has come, so that a kill loses little
+        file.write(piece)
+        done += len(piece)
+        report("downloading", done, max(total, done))
+
+
+def _refused(address: str, error: urllib.error.HTTPError) -> OsasisError:
+    return OsasisError(
+        f"{address} cannot be downloaded: {error.code} {error.reason}",
+        hint="open the address in a browser, and give the file with --from FILE",
+    )
+
+
+def hub_files(repository: str, revision: str) -> tuple[str, list[str]]:
+    """Commit and file names of a repository; an empty `revision` is the newest.
+
+    Raises:
+        OsasisError: there is no such repository or revision, or the hub cannot be reached.
+        UserError: offline mode is on.
+    """
+    from huggingface_hub import HfApi
+
+    with _hub_errors(repository):
+        info = HfApi().model_info(repository, revision=revision or None)
+        return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def from_hub(place: Place, file: str, revision: str, report: Report = silent) -> Path:
+    """One file of a repository, in the hub's own cache; what is there is not fetched again.
+
+    Raises:
+        OsasisError: there is no such file, the hub cannot be reached, or the disk is full.
+        UserError: offline mode is on and the file is not here.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import try_to_load_from_cache as cached
+
+    if not isinstance(cached(place.at, file, revision=revision), str) and not offline():
+        with _hub_errors(place.at):
+            url = hf_hub_url(place.at, file, revision=revision)
+            size = get_hf_file_metadata(url).size or 0
+        check_room(Path(constants.HF_HUB_CACHE), size)
+    takes_bar = "tqdm_class" in inspect.signature(hf_hub_download).parameters
+    bar: dict[str, Any] = {"tqdm_class": _bar(report)} if takes_bar else {}
+    with _hub_errors(place.at):
+        return Path(hf_hub_download(place.at, file, revision=revision, **bar))
+
+
+def _bar(report: Report) -> type:
+    """The hub's progress bar, drawn by us."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._seen, self._whole = int(kwargs.get("initial") or 0), int(kwargs.get("total") or 0)
+            kwargs["disable"] = True
+            kwargs.pop("name", None)
+            super().__init__(*args, **kwargs)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._seen += int(n or 0)
+            report("downloading", self._seen, max(self._whole, self._seen))
+            return None
+
+    return Bar
+
+
+class _hub_errors:
+    """Turns failures of the hub's library into ours."""
+
+    def __init__(self, repository: str) -> None:
+        self.repository = repository
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from huggingface_hub import errors
+
+        if error is None or isinstance(error, OsasisError):
+            return
+        where = f"the hub's repository {self.repository}"
+        if isinstance(error, errors.OfflineModeIsEnabled) or (
+            isinstance(error, errors.LocalEntryNotFoundError) and offline()
+        ):
+            raise UserError(
+                f"{where} is needed, and offline mode is on (HF_HUB_OFFLINE)",
+                hint="unset HF_HUB_OFFLINE, or give the files with --from FOLDER",
+            ) from error
+        missing = (
+            errors.RepositoryNotFoundError,
+            errors.RevisionNotFoundError,
+            errors.RemoteEntryNotFoundError,
+        )
+        short = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if isinstance(error, missing):
+            raise OsasisError(
+                f"{where} does not have what is expected: {short}",
+                hint="it may have moved; give the file with --from FILE",
+            ) from error
+        network = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "requests")
+        if network or isinstance(error, (OSError, ValueError)):
+            raise OsasisError(
+                f"{where} cannot be downloaded: {short}",
+                hint="run the same command again: it goes on from there; HF_ENDPOINT sets a mirror",
+            ) from error

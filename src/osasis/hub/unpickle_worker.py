@@ -1,0 +1,212 @@
+"""Reads one torch pickle in a process of its own and writes its tensors as safetensors.
+
+Run by path with `python -I`: it imports nothing of osasis. One JSON object comes in on stdin
+(paths, limits, which names to keep), one goes out on stdout: {"names", "plain"} or {"error"}.
+
+Three fences, each enough against the attacks we know: torch's `weights_only` reader builds tensors
+and plain containers and calls nothing else; the process has no network and may not start programs
+or write other files; memory and time are limited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import sys
+from typing import Any
+
+MAX_DEPTH = 32
+MAX_ITEMS = 500_000
+MAX_TEXT = 2000
+NO_NETWORK = 0x10000000 | 0x40000000  # CLONE_NEWUSER lets CLONE_NEWNET work without root
+FORBIDDEN = (
+    "socket.",
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.spawn",
+    "os.posix_spawn",
+    "os.fork",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.chmod",
+    "os.link",
+    "os.symlink",
+    "shutil.",
+    "pty.",
+    "urllib.",
+    "webbrowser.",
+)
+# A trainer's bookkeeping in a checkpoint: read as an empty stand-in, never imported.
+BOOKKEEPING = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace")
+
+
+class Refused(Exception):
+    """What was found cannot be accepted; the message is for the user."""
+
+
+class Ignored:
+    """Stands for an object of a trainer; takes whatever it is given and does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Ignored:
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def leave_network() -> None:
+    """Move into a network namespace of our own, where the system allows it."""
+    with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux
+        ctypes.CDLL(None, use_errno=True).unshare(NO_NETWORK)
+
+
+def limit_resources(memory: int, seconds: int, size: int) -> None:
+    """Bound memory, processor time and the size of what is written."""
+    try:
+        import resource
+    except ImportError:
+        return  # not on Windows
+    for kind, value in (
+        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, size),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # a system that does not know this limit
+            resource.setrlimit(kind, (value, value))
+
+
+def close_doors(output: str) -> None:
+    """From here on: no network, no programs, no file written but `output`."""
+    output = os.path.realpath(output)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event.startswith(FORBIDDEN):
+            raise PermissionError("the conversion may not do this: " + event)
+        if event == "open" and len(args) > 2:
+            path, mode, flags = args[0], args[1], args[2]
+            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if (writes or (mode and set("wax+") & set(str(mode)))) and (
+                not isinstance(path, (str, bytes, os.PathLike))
+                or os.path.realpath(os.fsdecode(path)) != output
+            ):
+                raise PermissionError("the conversion may not write " + repr(path))
+
+    sys.addaudithook(hook)
+
+
+def allow_bookkeeping(torch: Any, path: str) -> None:
+    """Let the trainer's own names through as stand-ins; refuse every other unknown name."""
+    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    bad = sorted(name for name in unknown if not name.startswith(BOOKKEEPING))
+    if bad:
+        raise Refused(
+            "it asks for " + ", ".join(bad[:3]) + ", which is neither tensor nor container"
+        )
+    stands = [(dict if n.endswith("AttributeDict") else Ignored, n) for n in unknown]
+    torch.serialization.add_safe_globals(stands)
+
+
+def flatten(torch: Any, root: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and plain values by path ('state_dict/name'); each container is entered once."""
+    tensors: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    entered: set[int] = set()
+    stack: list[tuple[str, Any, int]] = [("", root, 0)]
+    items = 0
+    while stack:
+        path, value, depth = stack.pop()
+        items += 1
+        if items > MAX_ITEMS or depth > MAX_DEPTH:
+            raise Refused("it is nested too deeply or holds too many things")
+        if isinstance(value, torch.Tensor):
+            tensors[path] = value
+        elif isinstance(value, (dict, list, tuple)):
+            if id(value) in entered:
+                continue  # pickles may refer to a container twice, or to one that holds itself
+            entered.add(id(value))
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, inner in pairs:
+                if isinstance(key, (type, Ignored)):
+                    continue  # Lightning keys the states of its callbacks by their classes
+                if not isinstance(key, (str, int)) or len(str(key)) > MAX_TEXT:
+                    raise Refused("a container in it has a key that is no name")
+                stack.append((path + "/" + str(key) if path else str(key), inner, depth + 1))
+        elif value is None or isinstance(value, (bool, int, float, str)):
+            if len(str(value)) <= MAX_TEXT:
+                plain[path] = value
+        elif not isinstance(value, (Ignored, torch.dtype, torch.Size, torch.device, type)):
+            raise Refused("it holds a " + type(value).__name__ + " at " + path)
+    return tensors, plain
+
+
+def check_tensor(torch: Any, name: str, tensor: Any) -> None:
+    """Refuse tensors that claim more than is stored."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
+        raise Refused(name + " is not a plain tensor")
+    if tensor.is_meta or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise Refused(name + " claims more numbers than the file holds")
+
+
+def convert(job: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import save_file
+
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < (2, 10):
+        raise Refused("torch " + torch.__version__ + " is installed, and 2.10 is needed for this")
+    torch.set_num_threads(1)
+    allow_bookkeeping(torch, job["input"])
+    close_doors(job["output"])
+    root = torch.load(job["input"], map_location="cpu", weights_only=True, mmap=True)
+    tensors, plain = flatten(torch, root)
+    kept: dict[str, Any] = {}
+    stored: set[tuple[int, int]] = set()
+    names = {}
+    for name, tensor in tensors.items():
+        check_tensor(torch, name, tensor)
+        names[name] = list(tensor.shape)
+        if any(name.startswith(prefix) for prefix in job["keep"]):
+            tensor = tensor.detach()
+            place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset())
+            whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+            if place in stored or not whole or not tensor.is_contiguous():
+                tensor = tensor.clone(memory_format=torch.contiguous_format)
+            stored.add(place)
+            kept[name] = tensor
+    if not kept:
+        raise Refused(
+            "nothing of what is looked for is in it; it holds " + ", ".join(list(names)[:3])
+        )
+    save_file(kept, job["output"])
+    return {"names": names, "plain": plain}
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    leave_network()
+    limit_resources(job["memory"], job["seconds"], job["size"])
+    sys.path[:] = job["path"]
+    try:
+        answer = convert(job)
+    except Refused as error:
+        answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": "it needs more memory than a model of its size may"}
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes is an answer
+        lines = str(error).strip().splitlines() or [""]
+        answer = {
+            "error": "torch cannot read it safely: " + type(error).__name__ + ": " + lines[0][:300]
+        }
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Our files: safetensors with a manifest in the metadata, alone or in a folder with a card.
+
+There is one reader, and `layout` says where the file of a folder is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from osasis.errors import UserError
+from osasis.hub.layout import CONFIG, WEIGHTS
+
+KEY = "osasis"  # of the metadata
+MAX_NUMBER = 65536  # of a network's configuration
+
+
+def read_weights(path: Path, expected: str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Manifest and float32 tensors of one of our files.
+
+    Args:
+        expected: the manifest's "format".
+        kind: what it should be, for messages, such as "an osasis base".
+
+    Raises:
+        UserError: it is damaged, something else, or holds numbers that are not finite.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            manifest = json.loads((file.metadata() or {})[KEY])
+            tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+        raise UserError(f"{path} is not {kind}: {error}") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != expected:
+        what = expected.rpartition("-")[0].replace("-", " ")
+        raise UserError(f"{path} is not an {what}: its format is {found!r}, expected {expected!r}")
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path} is damaged: {name} holds numbers that are not finite")
+    _check_config(path, manifest)
+    return manifest, tensors
+
+
+def _check_config(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuse a folder whose config.json tells another story than its weights."""
+    config = path.with_name(CONFIG)
+    if path.name != WEIGHTS or not config.is_file():
+        return
+    try:
+        said = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config} cannot be read: {error}") from error
+    if said != manifest:
+        raise UserError(
+            f"{config} does not describe the {WEIGHTS} beside it", hint="download the folder again"
+        )
+
+
+def check_sizes(path: Path, manifest: Any, key: str = "") -> None:
+    """Refuse a configuration that no network has, before anything is built from it.
+
+    Raises:
+        UserError: a number that is negative or too large, or a list that is too long.
+    """
+    if isinstance(manifest, dict):
+        for name, value in manifest.items():
+            check_sizes(path, value, str(name))
+    elif isinstance(manifest, list):
+        if len(manifest) > 16:
+            raise UserError(f"{path} describes no network: {key} has {len(manifest)} entries")
+        for value in manifest:
+            check_sizes(path, value, key)
+    elif isinstance(manifest, (int, float)) and not 0 <= manifest <= MAX_NUMBER:
+        raise UserError(f"{path} describes no network: {key} is {manifest}")
