@@ -57,12 +57,17 @@ def save_image(
 
 
 def output_paths(
-    photos: Sequence[str | Path], folder: str | Path, suffix: str = ".png"
+    photos: Sequence[str | Path],
+    folder: str | Path,
+    suffix: str = ".png",
+    *,
+    subfolders: Sequence[str | Path] | None = None,
 ) -> list[Path]:
     """Name one output in `folder` per photo: the photo's own name with the suffix `suffix`.
 
     A name already given to an earlier photo, in whatever case, or that would be one of the photos
     themselves, gets '-2', '-3' and so on. The same list gives the same names (engineering choice).
+    `subfolders` says in which folder below `folder` each output lies; None puts all into `folder`.
 
     Raises:
         UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
@@ -71,15 +76,24 @@ def output_paths(
     folder = Path(folder).expanduser()
     taken = {_identity(Path(photo).expanduser()) for photo in photos}
     chosen = []
-    for photo in photos:
+    for photo, below in zip(photos, subfolders or [""] * len(photos), strict=True):
         stem, number = Path(photo).stem, 1
-        path = folder / f"{stem}{suffix}"
+        path = folder / below / f"{stem}{suffix}"
         while _identity(path) in taken:
             number += 1
-            path = folder / f"{stem}-{number}{suffix}"
+            path = folder / below / f"{stem}-{number}{suffix}"
         taken.add(_identity(path))
         chosen.append(path)
     return chosen
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a file name that `save_image` would, before the work and not after it.
+
+    Raises:
+        UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
+    """
+    _format_of(Path(path).suffix, str(path))
 
 
 def _identity(path: Path) -> str:

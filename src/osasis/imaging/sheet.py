@@ -17,13 +17,15 @@ def contact_sheet(
     *,
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
     cell: int = 192,
 ) -> Image.Image:
     """Lay pictures out in a labelled grid on white, RGB 8 bit (engineering choice).
 
     Each picture is shrunk or enlarged to fit a square of `cell` pixels and centred in it, its
     shape kept; None leaves the place empty. Rows may differ in length. A title too long for its
-    place is cut short with an ellipsis. Missing titles are blank. Accents are dropped and letters
+    place is cut short with an ellipsis. Missing titles are blank. With `captions`, one per
+    picture, there is a line below each of them. Accents are dropped and letters
     outside ASCII become '?', since the font inside Pillow has no others.
 
     Raises:
@@ -43,16 +45,21 @@ def contact_sheet(
     left = gap + (_widest(sides, font) + gap if any(sides) else 0)
     top = gap + (_line_height(font) + gap if any(tops) else 0)
     step = cell + gap
-    page = Image.new("RGB", (left + columns * step, top + len(rows) * step), "white")
+    down = step + (_line_height(font) if captions else 0)
+    page = Image.new("RGB", (left + columns * step, top + len(rows) * down), "white")
     draw = ImageDraw.Draw(page)
     for i, title in enumerate(tops):
         draw.text((left + i * step + cell / 2, top - gap), title, _INK, font, anchor="md")
     for i, title in enumerate(sides):
-        draw.text((left - gap, top + i * step + cell / 2), title, _INK, font, anchor="rm")
+        draw.text((left - gap, top + i * down + cell / 2), title, _INK, font, anchor="rm")
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             if picture is not None:
-                _place(page, picture, (left + j * step, top + i * step), cell)
+                _place(page, picture, (left + j * step, top + i * down), cell)
+    for i, line in enumerate(captions):
+        for j, caption in enumerate(line):
+            place = (left + j * step + cell / 2, top + i * down + cell + gap / 2)
+            draw.text(place, _shorten(caption, font, cell), _INK, font, anchor="ma")
     return page
 
 
