@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -201,32 +200,9 @@ def test_clip_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     for part in (
         "pip install 'osasis[clip]'",
         "605 MB",
-        "hf download openai/clip-vit-base-patch32",
+        "osasis models fetch clip-vit-b32",
     ):
         assert part in caught.value.hint
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("clip")
-    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    tokens = letters + [f"{c}</w>" for c in letters] + ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    shared = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-    shared |= {"num_hidden_layers": 2, "projection_dim": 12}
-    ends = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1}
-    text = {"vocab_size": len(tokens), "max_position_embeddings": 10, **ends}
-    config = transformers.CLIPConfig(
-        text_config=shared | text,
-        vision_config=shared | {"image_size": 28, "patch_size": 7},
-        projection_dim=12,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformers.CLIPModel(config).save_pretrained(folder)
-    return folder
 
 
 def features(embedder: ClipEmbedder, pixel_values: Tensor) -> Tensor:

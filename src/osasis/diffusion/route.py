@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from osasis.diffusion.schedule import TRAIN_STEPS, Step, TimestepGrid
+from osasis.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ class Route:
     def t0(self) -> int:
         return min(round(self.t0_ratio * TRAIN_STEPS), TRAIN_STEPS - 1)
 
+    def until(self, t0: int) -> Route:
+        """The same steps over another part of the schedule, up to timestep `t0`.
+
+        On a shared grid every t0 in 1 .. 1000 is possible, and decoding still starts where
+        inversion ends. Two independent grids (the release) stay what they are and are cut
+        elsewhere: t0 goes down to a node of both, so that the seam at t0 keeps its width.
+
+        Raises:
+            UserError: the route cannot end there.
+        """
+        lowest, highest = 1, TRAIN_STEPS
+        if not self.shared_grid:
+            coarser = TRAIN_STEPS // min(self.invert_steps, self.decode_steps)
+            lowest, highest = coarser, TRAIN_STEPS - coarser
+            t0 -= t0 % coarser
+        if not lowest <= t0 <= highest:
+            raise UserError(f"t0 must lie in {lowest} .. {highest} here, got {t0}")
+        return replace(self, t0_ratio=t0 / TRAIN_STEPS)
+
     def _grid(self) -> TimestepGrid:
         return TimestepGrid.until(self.t0, max(1, round(self.invert_steps * self.t0_ratio)))
 
@@ -43,13 +63,13 @@ class Route:
         """Moves from the image to the structural code x_t0 (Eq. 11)."""
         if self.shared_grid:
             return self._grid().inversion()
-        return TimestepGrid.ddim(self.invert_steps).inversion(
-            int(self.invert_steps * self.t0_ratio)
-        )
+        grid = TimestepGrid.ddim(self.invert_steps)
+        return grid.inversion(self.invert_steps * self.t0 // TRAIN_STEPS)
 
     def decoding(self) -> list[Step]:
         """Moves from x_t0 to the image (Eq. 14)."""
         if self.shared_grid:
             moves = max(1, round(self.decode_steps * self.t0_ratio))
             return self._grid().thinned(moves).decoding(to_clean=False)
-        return TimestepGrid.ddim(self.decode_steps).decoding(int(self.decode_steps * self.t0_ratio))
+        grid = TimestepGrid.ddim(self.decode_steps)
+        return grid.decoding(self.decode_steps * self.t0 // TRAIN_STEPS)

@@ -26,8 +26,7 @@ def timesteps(x: Tensor, t: int) -> Tensor:
     return torch.full((x.shape[0],), t, dtype=torch.int64, device=x.device)
 
 
-@torch.no_grad()
-def ddim(
+def ddim_with_gradient(
     model: EpsModel,
     x: Tensor,
     steps: Sequence[Step],
@@ -49,6 +48,10 @@ def ddim(
             x = x + structure(step)
         x, _ = ddim_step(x, model(x, timesteps(x, step.t)), step, clip=clip)
     return x
+
+
+ddim = torch.no_grad()(ddim_with_gradient)
+"""The same without gradients: what everything uses that does not optimise through the walk."""
 
 
 @torch.no_grad()

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osasis.errors import UserError
+from osasis.hub.artefacts import fetched_repository
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 _INSTALL = "pip install 'osasis[clip]'"
+_FETCH = "osasis models fetch clip-vit-b32"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -24,8 +26,8 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class ClipEmbedder:
     """CLIP's image and text features (Radford et al. 2021, 2103.00020), frozen, not normalised.
 
-    Nothing is ever downloaded: the weights come from a folder in the hub's layout, or from the
-    hub's cache on this machine.
+    Nothing is ever downloaded: the weights come from a folder in the hub's layout, from what
+    `osasis models fetch` brought, or from the hub's cache on this machine.
 
     Attributes:
         name: 'clip' for the standard model, else 'clip:' and its source.
@@ -133,7 +135,7 @@ def _import_transformers() -> Any:
     except ImportError as error:
         raise UserError(
             "CLIP needs the package transformers, which is not installed",
-            hint=f"{_INSTALL}, then hf download {CLIP_MODEL} (about 605 MB)",
+            hint=f"{_INSTALL}, then {_FETCH} (about 605 MB)",
         ) from error
 
 
@@ -141,7 +143,9 @@ def _load_model(transformers: Any, source: str, device: torch.device | None) -> 
     try:
         with _quiet(transformers):
             model, report = transformers.CLIPModel.from_pretrained(
-                source, local_files_only=True, output_loading_info=True
+                fetched_repository(source) or source,
+                local_files_only=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise _no_weights(source, "cannot be loaded from this machine") from error
@@ -154,7 +158,8 @@ def _load_model(transformers: Any, source: str, device: torch.device | None) -> 
 
 def _load_tokenizer(transformers: Any, source: str, words: int) -> Any:
     try:
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(source, local_files_only=True)
+        here = fetched_repository(source) or source
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(here, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
         raise _no_weights(source, "comes without its tokenizer") from error
     if len(tokenizer) < words / 2:  # without its files some versions make up an empty one
@@ -178,9 +183,9 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def _no_weights(source: str, what: str) -> UserError:
-    model = CLIP_MODEL if os.path.isdir(source) else source
+    own = source == CLIP_MODEL or os.path.isdir(source)
+    command = _FETCH if own else f"hf download {source}"
     return UserError(
         f"the CLIP model {source} {what}",
-        hint=f"fetch it once with: hf download {model} (about 605 MB; {_INSTALL} brings the "
-        "tools), or give a folder with its files",
+        hint=f"fetch it once with: {command} (about 605 MB), or give a folder with its files",
     )

@@ -25,6 +25,7 @@ from osasis.style.update import Branch
 from osasis.stylize.decode import invert
 
 PART = 8  # photos per file
+DRAWING = 2  # raise it when the same seed comes to draw another photo, so that no old bank is read
 
 
 def cache_folder() -> Path:
@@ -45,7 +46,7 @@ class ContentBank:
     def __init__(self, base: Base, config: BankConfig, route: Route) -> None:
         self._base, self._config, self._route = base, config, route
         moves = ",".join(f"{s.t}:{s.alpha_bar_s:.8f}" for s in route.inversion())
-        key = f"{config.latent_steps}|{config.decode_steps}|{config.seed}|{route.clip}|{moves}"
+        key = f"{DRAWING}|{config.latent_steps}|{config.decode_steps}|{config.seed}|{route.clip}|{moves}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         self._folder = cache_folder() / "banks" / f"{base.name}-{base.hash}-{digest}"
         self._load = lru_cache(maxsize=32)(self._read)

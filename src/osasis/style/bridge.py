@@ -20,7 +20,8 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     """Yield candidates for the twin one by one; the last one yielded is the best of all.
 
     The style image is noised to t0 (Eq. 9) and walked back by ancestral DDPM (Eq. 10) with the
-    base's null code. The best candidate has the least `10 * L1 + LPIPS` to the style image.
+    base's unconditional DDPM. The best candidate has the least `10 * L1 + LPIPS` to the style
+    image.
 
     Args:
         style_B: (1, 3, H, W) in [-1, 1].
@@ -35,14 +36,12 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     if config.release_seam:
         start = TimestepGrid.evenly(config.steps).decoding(count + 1)[0]
     lpips = load_judges(device=base.device).lpips
-    conditioning = base.diffae.null(1)
+    model, learned_variance = base.unconditional()
     best, least = style_B, float("inf")
     for i in range(config.candidates):
         noise = SeededNoise([seed + i], style_B.shape[1:], base.device)
         x_t = q_sample(style_B, noise(), start.alpha_bar_t)
-        twin = ancestral(lambda x, t: base.diffae.eps(x, t, conditioning), x_t, steps, noise).clamp(
-            -1, 1
-        )
+        twin = ancestral(model, x_t, steps, noise, learned_variance=learned_variance).clamp(-1, 1)
         with torch.no_grad():
             distance = 10 * (twin - style_B).abs().mean() + lpips(twin, style_B).mean()
         if float(distance) < least:

@@ -7,20 +7,24 @@ import copy
 import dataclasses
 import io
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from huggingface_hub import ModelHubMixin
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.base import Base
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-from osasis.hub.convert import with_prefix
+from osasis.hub.convert import differences, load_strict, shapes_of, with_prefix
+from osasis.hub.publish import find_published, style_card, write_folder
 from osasis.hub.registry import find_style
+from osasis.hub.weights import KEY, read_weights
 from osasis.models.diffae import DiffAE
 from osasis.models.spn import SPN, SPNConfig
 from osasis.style.config import LearnConfig, config_from_dict
@@ -61,8 +65,10 @@ class StyleManifest:
 
 
 @dataclass(frozen=True)
-class Style:
+class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"]):
     """A learned style.
+
+    `save_pretrained`, `from_pretrained` and `push_to_hub` come from huggingface_hub.
 
     Attributes:
         manifest: what it is.
@@ -73,6 +79,9 @@ class Style:
     manifest: StyleManifest
     thumbnail: Image.Image
     tensors: dict[str, Tensor]
+
+    # set, so that the mixin does not make one up from the fields
+    _hub_mixin_config: ClassVar[Any] = {"library": "osasis"}  # type: ignore[misc]
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, float16, at once or not at all.
@@ -85,9 +94,20 @@ class Style:
         halves = {k: v.detach().half().cpu().contiguous() for k, v in self.tensors.items()}
         try:
             with atomic_path(Path(path)) as temporary:
-                save_file(halves, temporary, metadata={"osasis": json.dumps(described)})
+                save_file(halves, temporary, metadata={KEY: json.dumps(described)})
         except (OSError, SafetensorError) as error:
             raise OsasisError(f"the style cannot be written to {path}: {error}") from error
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "style.safetensors"
+            self.save(file)
+            self.thumbnail.save(save_directory / "thumbnail.webp", quality=85)
+            write_folder(save_directory, file, style_card(file))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Style:
+        return load_style(find_published(model_id, options))
 
     def student(self, base: Base) -> Student:
         """eps_B and SPN: the base's networks with this style's changes.
@@ -96,10 +116,16 @@ class Style:
             UserError: `base` is not the one the style was learned on.
         """
         self.check_base(base)
-        diffae = _with_unet_changes(base.diffae, with_prefix(self.tensors, "unet."))
+        what = f"the style {self.manifest.name!r}"
+        changes = with_prefix(self.tensors, "unet.")
+        own = shapes_of(base.diffae.unet.state_dict())
+        found = differences({k: v for k, v in own.items() if k in changes}, shapes_of(changes))
+        if found:
+            raise UserError(f"{what} does not fit its base's U-Net: {found}")
+        diffae = _with_unet_changes(base.diffae, changes)
         settings = self.manifest.config.spn
         spn = SPN(SPNConfig(settings.channels, 512 if settings.timed else None))
-        spn.load_state_dict({k: v.float() for k, v in with_prefix(self.tensors, "spn.").items()})
+        load_strict(spn, {k: v.float() for k, v in with_prefix(self.tensors, "spn.").items()}, what)
         return Student(diffae, spn.to(base.device).eval().requires_grad_(False))
 
     def check_base(self, base: Base) -> None:
@@ -139,20 +165,19 @@ def load_style(path: str | Path) -> Style:
     """
     found = find_style(path)
     try:
-        with safe_open(found, framework="pt") as file:  # type: ignore[no-untyped-call]
-            raw: dict[str, Any] = json.loads((file.metadata() or {})["osasis"])
-            tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"{found} is not a style file: {error}",
-            hint="learn one with: osasis learn PICTURE -o my.safetensors",
-        ) from error
-    if raw.pop("format", None) != FORMAT:
-        raise UserError(f"{found} is a safetensors file, but not an osasis style ({FORMAT})")
-    thumbnail = Image.open(io.BytesIO(base64.b64decode(raw.pop("thumbnail")))).convert("RGB")
-    config = config_from_dict(raw.pop("config"))
-    raw["style_levels"] = tuple(raw["style_levels"])
-    return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
+        raw, tensors = read_weights(found, FORMAT, "a style file")
+    except UserError as error:
+        error.hint = error.hint or "learn one with: osasis learn PICTURE -o my.safetensors"
+        raise
+    try:
+        del raw["format"]
+        picture = base64.b64decode(raw.pop("thumbnail"), validate=True)
+        thumbnail = Image.open(io.BytesIO(picture)).convert("RGB")
+        config = config_from_dict(raw.pop("config"))
+        raw["style_levels"] = tuple(raw["style_levels"])
+        return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
 
 
 def _encode(thumbnail: Image.Image) -> str:

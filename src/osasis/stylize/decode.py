@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+import torch
 from torch import Tensor
 
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import ddim
-from osasis.diffusion.schedule import Step
+from osasis.diffusion.sample import EpsModel, ddim
+from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
-from osasis.style.config import SPNSettings
-from osasis.style.update import Student, spn_term
+from osasis.stylize.look import Look
 
 
 def invert(diffae: DiffAE, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
@@ -25,39 +23,50 @@ def invert(diffae: DiffAE, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
     return ddim(lambda x, t: diffae.eps(x, t, conditioning), x0, route.inversion(), clip=route.clip)
 
 
-def decode_styled(
-    student: Student,
+def decode(
+    look: Look,
     x0: Tensor,
     x_t0: Tensor,
-    z_content: Tensor,
-    z_style: Tensor,
-    *,
+    z_sem: Tensor,
     route: Route,
-    spn: SPNSettings,
-    style_levels: Iterable[int],
+    *,
+    z_edited: Tensor | None = None,
+    guidance: float = 1.0,
 ) -> Tensor:
     """Decode structural codes with eps_B, SPN and mixed conditioning (Eqs. 12 to 14).
 
     Args:
         x0: (B, 3, H, W) the photos, for the SPN.
         x_t0: (B, 3, H, W) their structural codes.
-        z_content: (B, z_dim) their semantic codes.
-        z_style: (1, z_dim) code of the style image.
-        style_levels: levels that see `z_style`.
+        z_sem: (B, z_dim) their semantic codes.
+        z_edited: (B, z_dim) what takes the place of `z_sem`; None for no edit.
+        guidance: see `guided`; 1 costs one evaluation a step, all else two.
 
     Returns:
         (B, 3, H, W) pictures, about [-1, 1].
     """
-    diffae = student.diffae
-    conditioning = diffae.mixed(z_style, z_content, style_levels)
-
-    def structure(step: Step) -> Tensor:
-        return spn.weight * spn_term(student.spn, x0, step, index_time=spn.index_time)
-
+    own = look.conditioning(z_sem)
+    edited = own if z_edited is None else look.conditioning(z_edited)
+    weight = 1.0 if z_edited is None else guidance
     return ddim(
-        lambda x, t: diffae.eps(x, t, conditioning),
+        guided(look.diffae, own, edited, weight),
         x_t0,
         route.decoding(),
         clip=route.clip,
-        structure=structure if spn.weight else None,
+        structure=look.structure(x0),
     )
+
+
+def guided(diffae: DiffAE, own: Conditioning, edited: Conditioning, guidance: float) -> EpsModel:
+    """`eps_hat = eps(own) + guidance * (eps(edited) - eps(own))`.
+
+    Classifier-free guidance (2207.12598, Eq. 6) with the photo's own code in place of the null
+    code: what an edit changes in the prediction is made larger, all else stays.
+    """
+    if guidance == 1:
+        return lambda x, t: diffae.eps(x, t, edited)
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        return torch.lerp(diffae.eps(x, t, own), diffae.eps(x, t, edited), guidance)
+
+    return model

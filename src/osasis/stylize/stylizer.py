@@ -1,9 +1,8 @@
-"""Photos in, pictures in a learned style out."""
+"""Photos in, redrawn pictures out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from osasis.diffusion.noise import SeededNoise
 from osasis.errors import UserError
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
-from osasis.style.file import Style
-from osasis.stylize.decode import decode_styled, invert
+from osasis.stylize.decode import decode, invert
+from osasis.stylize.edit import EDIT_ROUTE, Edit
+from osasis.stylize.look import Styles, blend, common_route
 
 Picture = str | Path | Image.Image
 MAX_BATCH = 16
@@ -26,16 +26,25 @@ BYTES_PER_PIXEL = 6_000  # measured peak of one faces-128 evaluation per pixel, 
 
 
 class Stylizer:
-    """Redraws photos in one style (METHOD 3).
+    """Redraws photos in a style, a mix of styles, or with edits of what they show (METHOD 3, 4).
 
     Results do not depend on how photos are batched. Without `variation` nothing is random.
 
     Args:
-        base: the base the style was learned on.
-        style: what `learn_style` or `load_style` returned.
+        base: the base the styles were learned on.
+        style: what `learn_style` or `load_style` returned; or pairs of styles and their shares of
+            a mix; without one, the base itself decodes.
         style_levels: U-Net levels that see the style's code; None takes the style's own.
         lambda_spn: weight of the SPN; None takes the style's own.
-        variation: in [0, 1], how much of the structural code is replaced by noise.
+        strength: of the style, 0 is the base's reconstruction of the photo, 1 as learned, more is
+            stronger; see `Look`.
+        swap_codes: the style's code where the photo's belongs and the other way round (Fig. 8).
+        t0: timestep in 1 .. 1000 up to which photos are inverted: less keeps more of the photo;
+            None takes the style's own.
+        edits: changes of what the photos show; they add up.
+        guidance: 0 or more, how much of the edits' effect on each step is taken; 1 is plain
+            decoding with the edited code; see `guided`.
+        variation: in [0, 1], how much of the noise in the structural code is drawn anew.
         seed: photo i draws its noise from `seed + i`.
         batch_size: photos at once; None chooses from free memory.
 
@@ -46,33 +55,48 @@ class Stylizer:
     def __init__(
         self,
         base: Base,
-        style: Style,
+        style: Styles = (),
         *,
         style_levels: tuple[int, ...] | None = None,
         lambda_spn: float | None = None,
+        strength: float = 1.0,
+        swap_codes: bool = False,
+        t0: int | None = None,
+        edits: Sequence[Edit] = (),
+        guidance: float = 1.0,
         variation: float = 0.0,
         seed: int = 0,
         batch_size: int | None = None,
     ) -> None:
-        manifest = style.manifest
-        self._student = style.student(base)
-        self._levels = manifest.style_levels if style_levels is None else style_levels
-        outside = [level for level in self._levels if level not in range(base.num_levels)]
-        if outside:
-            raise UserError(
-                f"style levels {outside} do not exist on base {base.name!r}",
-                hint=f"choose from 0 to {base.num_levels - 1}; 0 is the highest resolution",
-            )
         if not 0 <= variation <= 1:
             raise UserError(f"variation must lie in [0, 1], got {variation}")
+        if not 0 <= guidance < float("inf"):
+            raise UserError(f"guidance must be 0 or more, got {guidance}")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
-        weight = manifest.lambda_spn if lambda_spn is None else lambda_spn
-        self._spn = replace(manifest.config.spn, weight=weight)
-        self._route = manifest.config.stylize_route
-        self._z_style = style.tensors["z_style"].to(base.device)
-        self._base, self._variation, self._seed = base, variation, seed
+        self._look = blend(
+            base,
+            style,
+            strength=strength,
+            style_levels=style_levels,
+            lambda_spn=lambda_spn,
+            swap_codes=swap_codes,
+        )
+        route = common_route(style, EDIT_ROUTE)
+        self._route = route if t0 is None else route.until(t0)
+        self._base, self._edits, self._guidance = base, tuple(edits), guidance
+        self._variation, self._seed = variation, seed
         self._batch_size = batch_size
+
+    @property
+    def base(self) -> Base:
+        """The base it draws with."""
+        return self._base
+
+    @property
+    def seed(self) -> int:
+        """Seed of the first photo."""
+        return self._seed
 
     @property
     def batch_size(self) -> int:
@@ -102,36 +126,48 @@ class Stylizer:
         first = 0
         while chunk := list(islice(remaining, self.batch_size)):
             x0 = torch.cat([to_tensor(fit_square(load_image(image), size)) for image in chunk])
-            yield from to_images(self.stylize(x0, first_seed=self._seed + first))
+            seeds = range(self._seed + first, self._seed + first + len(chunk))
+            yield from to_images(self.stylize(x0, seeds=seeds))
             first += len(chunk)
 
-    def stylize(self, x0: Tensor, *, first_seed: int | None = None) -> Tensor:
+    def stylize(self, x0: Tensor, *, seeds: Sequence[int] | None = None) -> Tensor:
         """Stylize tensors.
 
         Args:
-            x0: (B, 3, H, W) in [-1, 1], of the base's size.
-            first_seed: seed of the first photo's noise; None takes the stylizer's seed.
+            x0: (B, 3, H, W) in [-1, 1]; H and W are the base's size, or any multiples of its
+                `stride`. z_sem is then that of the picture squeezed into the base's size.
+            seeds: seed of each photo's noise; None counts from the stylizer's seed.
 
         Returns:
             (B, 3, H, W), clamped to [-1, 1], on the base's device.
         """
-        with torch.no_grad():
-            x0 = x0.to(self._base.device)
-            z_content = self._base.encode(x0)
-            x_t0 = invert(self._base.diffae, x0, z_content, self._route)
-            if self._variation:
-                first = self._seed if first_seed is None else first_seed
-                seeds = [first + i for i in range(len(x0))]
-                noise = SeededNoise(seeds, x0.shape[1:], self._base.device)()
-                kept = (1 - self._variation**2) ** 0.5
-                x_t0 = kept * x_t0 + self._variation * noise
-            return decode_styled(
-                self._student,
-                x0,
-                x_t0,
-                z_content,
-                self._z_style,
-                route=self._route,
-                spn=self._spn,
-                style_levels=self._levels,
-            ).clamp(-1, 1)
+        x0 = x0.to(self._base.device)
+        squeezed = self._base.squeeze(x0)
+        z_sem = self._base.encode(squeezed)
+        x_t0 = invert(self._base.diffae, x0, z_sem, self._route)
+        if self._variation:
+            if seeds is None:
+                seeds = range(self._seed, self._seed + len(x0))
+            x_t0 = self._vary(x0, x_t0, seeds)
+        z_edited = None
+        if self._edits:
+            shifts = [edit(squeezed, z_sem) - z_sem for edit in self._edits]
+            z_edited = z_sem + torch.stack(shifts).sum(0)
+        return decode(
+            self._look,
+            x0,
+            x_t0,
+            z_sem,
+            self._route,
+            z_edited=z_edited,
+            guidance=self._guidance,
+        ).clamp(-1, 1)
+
+    def _vary(self, x0: Tensor, x_t0: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Draw part of the noise in x_t0 = sqrt(ab) * x0 + sqrt(1 - ab) * eps anew."""
+        alpha_bar = self._route.inversion()[-1].alpha_bar_s
+        signal = alpha_bar**0.5 * x0
+        noise = SeededNoise(seeds, x0.shape[1:], self._base.device)()
+        kept = (1 - self._variation**2) ** 0.5
+        drawn = self._variation * (1 - alpha_bar) ** 0.5 * noise
+        return signal + kept * (x_t0 - signal) + drawn

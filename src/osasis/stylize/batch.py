@@ -1,0 +1,232 @@
+"""Many photos: reading and saving beside the network, and a record of what made each result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from osasis.errors import OsasisError
+from osasis.files import sha256
+from osasis.imaging.load import load_image
+from osasis.stylize.photo import PhotoStylizer, Prepared, Redrawn
+
+MANIFEST = "manifest.jsonl"
+# photos that wait for the network together have at most so many pixels, to bound memory
+_WAITING_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One photo of a batch.
+
+    Attributes:
+        path: the photo.
+        output: file of its result.
+        seed: of its noise.
+        made: what determines the result besides the photo's bytes; see `result_key`.
+    """
+
+    path: Path
+    output: Path
+    seed: int
+    made: Mapping[str, Any]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OsasisError: it cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise OsasisError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def result_key(photo_hash: str, made: Mapping[str, Any]) -> str:
+    """Names a result by what determines it: the photo's bytes and everything in `made`."""
+    text = json.dumps({"photo_sha256": photo_hash, **made}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Manifest:
+    """The file `manifest.jsonl` of an output folder: one line a result, the last of a name counts.
+
+    Lines are added as results are saved, from any thread. A line cut short by a kill is passed
+    over, and that photo is done again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / MANIFEST
+        self._lock = threading.Lock()
+        self._records: dict[str, dict[str, Any]] = {}
+        self._torn = False  # the last line has no end
+        if self._path.exists():
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+            self._torn = bool(text) and not text.endswith("\n")
+            for line in text.splitlines():
+                self._remember(line)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file that the manifest says was written."""
+        return [self._folder / name for r in self._records.values() for name in r["files"]]
+
+    def has(self, output: Path, key: str) -> bool:
+        """Whether `output` was made by what `key` names, and its files are all there."""
+        record = self._records.get(self._name(output), {})
+        return record.get("key") == key and all(
+            (self._folder / name).is_file() for name in record["files"]
+        )
+
+    def add(self, output: Path, files: Sequence[Path], record: Mapping[str, Any]) -> None:
+        """Write down how `output` was made, and which files belong to it."""
+        names = [self._name(file) for file in files]
+        line = json.dumps({"output": self._name(output), "files": names, **record})
+        with self._lock, self._path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if self._torn else "") + line + "\n")
+            self._torn = False
+            self._remember(line)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+    def _remember(self, line: str) -> None:
+        try:
+            record = json.loads(line)
+            if isinstance(record["files"], list) and isinstance(record["output"], str):
+                self._records[record["output"]] = record
+        except (ValueError, KeyError, TypeError):
+            pass
+
+
+Save = Callable[[Task, str, Redrawn], None]
+"""Keeps a result; the second argument is the photo's hash."""
+Outcome = OsasisError | bool
+"""Why a photo failed; otherwise whether it was redrawn (False: it was there already)."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    task: Task
+    photo_hash: str
+    prepared: Prepared
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.prepared.squares[0].shape
+
+
+class BatchRunner:
+    """Redraws photos while others are read, searched for faces, put together and saved.
+
+    Args:
+        stylizer: what redraws.
+        save: keeps a result; called in other threads.
+        is_done: whether a task's result is there already, by the photo's hash.
+        jobs: threads beside the network.
+    """
+
+    def __init__(
+        self,
+        stylizer: PhotoStylizer,
+        save: Save,
+        is_done: Callable[[Task, str], bool],
+        jobs: int = 2,
+    ) -> None:
+        self._stylizer, self._save, self._is_done, self._jobs = stylizer, save, is_done, jobs
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Yield what became of each task, in whatever order they end; no photo stops others."""
+        batch_size = self._stylizer.stylizer.batch_size
+        saving: deque[tuple[Task, Future[Outcome]]] = deque()
+        pool = ThreadPoolExecutor(self._jobs)
+        try:
+            waiting: list[_Read] = []
+            for task, read in self._read_ahead(pool, tasks):
+                if not isinstance(read, _Read):
+                    yield task, read
+                    continue
+                if waiting and (_is_full(waiting, batch_size) or waiting[0].shape != read.shape):
+                    saving.extend(self._redraw(pool, waiting))
+                    waiting = []
+                waiting.append(read)
+                while saving and (saving[0][1].done() or len(saving) > 2 * batch_size):
+                    task, future = saving.popleft()
+                    yield task, future.result()
+            saving.extend(self._redraw(pool, waiting))
+            while saving:
+                task, future = saving.popleft()
+                yield task, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read_ahead(
+        self, pool: ThreadPoolExecutor, tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, _Read | Outcome]]:
+        reading: deque[tuple[Task, Future[_Read | Outcome]]] = deque()
+        for task in tasks:
+            reading.append((task, pool.submit(self._read, task)))
+            if len(reading) > self._jobs:
+                done, future = reading.popleft()
+                yield done, future.result()
+        for done, future in reading:
+            yield done, future.result()
+
+    def _read(self, task: Task) -> _Read | Outcome:
+        try:
+            if not task.path.is_file():
+                load_image(task.path)  # says best what is wrong
+            photo_hash = file_hash(task.path)
+            if self._is_done(task, photo_hash):
+                return False
+            return _Read(task, photo_hash, self._stylizer.prepare(load_image(task.path)))
+        except OsasisError as error:
+            return error
+
+    def _redraw(
+        self, pool: ThreadPoolExecutor, photos: Sequence[_Read]
+    ) -> Iterator[tuple[Task, Future[Outcome]]]:
+        squares = [square for photo in photos for square in photo.prepared.squares]
+        seeds = [photo.task.seed for photo in photos for _ in photo.prepared.squares]
+        if not squares:
+            return
+        try:
+            results = self._stylizer.redraw(squares, seeds)
+        except OsasisError as error:
+            if len(photos) == 1:
+                failed: Future[Outcome] = Future()
+                failed.set_result(error)
+                yield photos[0].task, failed
+                return
+            for photo in photos:  # one of them is bad: each by itself
+                yield from self._redraw(pool, [photo])
+            return
+        for photo in photos:
+            count = len(photo.prepared.squares)
+            yield photo.task, pool.submit(self._finish, photo, results[:count])
+            del results[:count]
+
+    def _finish(self, photo: _Read, results: Sequence[np.ndarray]) -> Outcome:
+        try:
+            redrawn = self._stylizer.finish(photo.prepared, results)
+            self._save(photo.task, photo.photo_hash, redrawn)
+            return True
+        except OsasisError as error:
+            return error
+
+
+def _is_full(waiting: Sequence[_Read], batch_size: int) -> bool:
+    pixels = sum(read.prepared.photo.size // 3 for read in waiting)
+    squares = sum(len(read.prepared.squares) for read in waiting)
+    return squares >= batch_size or pixels >= _WAITING_PIXELS

@@ -1,0 +1,102 @@
+"""What each control does to one photo, as a sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from osasis.base import Base
+from osasis.imaging.sheet import contact_sheet
+from osasis.imaging.tensors import fit_square
+from osasis.style.file import Style
+from osasis.stylize.look import normalised
+from osasis.stylize.stylizer import Stylizer
+
+CONTROLS = ("strength", "levels", "codes", "lambda", "t0", "variation", "seed", "mix")
+_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
+_LAMBDAS = (0.0, 0.5, 1.0, 3.0, 10.0)  # times the style's own, or times 0.1 where that is 0
+_T0 = (100, 300, 500, 700, 900)
+_VARIATIONS = (0.0, 0.15, 0.3, 0.45, 0.6)
+_SEED_VARIATION = 0.3
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One picture of the sheet: its caption, the styles it is drawn with, `Stylizer`'s controls."""
+
+    caption: str
+    styles: tuple[tuple[Style, float], ...]
+    controls: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One control and its values."""
+
+    control: str
+    trials: tuple[Trial, ...]
+
+
+def plan(
+    base: Base, styles: Sequence[tuple[Style, float]], controls: Sequence[str] = CONTROLS
+) -> list[Row]:
+    """The rows of a sheet: one per control, all else as the styles say.
+
+    Args:
+        styles: one or more with their shares; the row "mix" needs two, and goes from the first to
+            the second.
+        controls: which rows, of `CONTROLS`.
+    """
+    mixed = tuple(normalised(list(styles)))
+    own = mixed[0][0].manifest.lambda_spn or 0.1
+    levels = [(), *(tuple(range(n + 1)) for n in range(base.num_levels))]
+    values: dict[str, list[tuple[str, dict[str, Any]]]] = {
+        "strength": [(f"{s:g}", {"strength": s}) for s in _STRENGTHS],
+        "levels": [(",".join(map(str, v)) or "none", {"style_levels": v}) for v in levels],
+        "codes": [("as learned", {}), ("swapped", {"swap_codes": True})],
+        "lambda": [(f"{own * k:.3g}", {"lambda_spn": own * k}) for k in _LAMBDAS],
+        "t0": [(f"{t}", {"t0": t}) for t in _T0],
+        "variation": [(f"{v:g}", {"variation": v}) for v in _VARIATIONS],
+        "seed": [(f"{s}", {"variation": _SEED_VARIATION, "seed": s}) for s in range(5)],
+    }
+    rows = [
+        Row(name, tuple(Trial(caption, mixed, c) for caption, c in values[name]))
+        for name in CONTROLS
+        if name in controls and name in values
+    ]
+    if "mix" in controls and len(mixed) > 1:
+        (first, _), (second, _) = mixed[:2]
+        pairs = [(s, ((first, s), (second, 1 - s))) for s in _SHARES]
+        rows.append(Row("mix", tuple(Trial(f"{s:g} : {1 - s:g}", p, {}) for s, p in pairs)))
+    return rows
+
+
+def explore(
+    base: Base, photo: Image.Image, rows: Sequence[Row]
+) -> Iterator[tuple[int, Image.Image]]:
+    """Draw every trial of `rows`, in order: its row's number, its picture."""
+    for number, row in enumerate(rows):
+        for trial in row.trials:
+            yield number, Stylizer(base, trial.styles, **trial.controls)(photo)[0]
+
+
+def sheet(
+    photo: Image.Image,
+    styles: Sequence[tuple[Style, float]],
+    rows: Sequence[Row],
+    pictures: Sequence[Sequence[Image.Image]],
+    *,
+    size: int,
+) -> Image.Image:
+    """Lay out what `explore` drew, pictures by row, below the photo and the styles."""
+    top = [fit_square(photo, size), *(style.thumbnail for style, _ in styles)]
+    names = ["photo", *(style.manifest.name for style, _ in styles)]
+    return contact_sheet(
+        [top, *pictures],
+        row_titles=["", *(row.control for row in rows)],
+        captions=[names, *([trial.caption for trial in row.trials] for row in rows)],
+    )

@@ -1,0 +1,204 @@
+"""What redraws a photo: the base moved towards one learned style, or a mix of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from osasis.base import Base
+from osasis.diffusion.route import Route
+from osasis.diffusion.sample import Structure
+from osasis.diffusion.schedule import Step
+from osasis.errors import UserError
+from osasis.hub.convert import with_prefix
+from osasis.models.conditioning import Conditioning
+from osasis.models.diffae import DiffAE
+from osasis.models.spn import SPN
+from osasis.style.config import SPNSettings
+from osasis.style.file import Style, copy_unet
+from osasis.style.update import spn_term
+
+Styles = Style | Sequence[tuple[Style, float]]
+"""One style, or several with their shares of the mix; an empty list is the base itself."""
+
+
+@dataclass(frozen=True)
+class StylePart:
+    """One style's part of a look.
+
+    Attributes:
+        share: of the mix; the shares of a look add up to 1.
+        z_style: (1, z_dim).
+        levels: U-Net levels that see `z_style`.
+        spn, settings: its structure-preserving network, lambda_spn as `settings.weight`.
+    """
+
+    share: float
+    z_style: Tensor
+    levels: tuple[int, ...]
+    spn: SPN
+    settings: SPNSettings
+
+
+@dataclass(frozen=True)
+class Look:
+    """Everything of the styles that decoding needs.
+
+    The strength s moves all that was learned together: the weights are `base + s * change`, the
+    SPN's term is `s * lambda_spn * SPN`, and a code on a style level is
+    `z_sem + s * (z_style - z_sem)`. At 0 that is the base's own reconstruction, at 1 the style as
+    learned (METHOD 3), beyond 1 an extrapolation. (Engineering choice.)
+
+    Attributes:
+        diffae: eps_B.
+        parts: the styles in it.
+        strength: s, 0 or more.
+        swap_codes: give the style's code to the levels that otherwise see the photo's, the middle
+            block included, and the photo's to the others (the paper's Fig. 8).
+    """
+
+    diffae: DiffAE
+    parts: tuple[StylePart, ...]
+    strength: float
+    swap_codes: bool
+
+    def conditioning(self, z_content: Tensor) -> Conditioning:
+        """The code of every level for photos with codes `z_content`, (B, z_dim)."""
+
+        def code(sees_style: Callable[[StylePart], bool]) -> Tensor:
+            # a part that leaves this level to the photo keeps its share for the photo's code
+            if not any(sees_style(part) for part in self.parts):
+                return z_content
+            codes = [part.z_style if sees_style(part) else z_content for part in self.parts]
+            shares = [part.share for part in self.parts]
+            terms = [share * z for share, z in zip(shares, codes, strict=True)]
+            mixed = sum(terms[1:], start=terms[0]).expand_as(z_content)
+            # exact at both ends, down to the last bit
+            return mixed if self.strength == 1 else torch.lerp(z_content, mixed, self.strength)
+
+        swap = self.swap_codes
+        levels = tuple(
+            code(lambda part, level=level: (level in part.levels) != swap)  # type: ignore[misc]
+            for level in range(self.diffae.num_levels)
+        )
+        return Conditioning(levels, code(lambda part: swap))
+
+    def structure(self, x0: Tensor) -> Structure | None:
+        """The SPNs' term for photos (B, 3, H, W) (Eqs. 12, 13); None where it is 0."""
+        parts = [part for part in self.parts if self.strength * part.share * part.settings.weight]
+        if not parts:
+            return None
+
+        def term(step: Step) -> Tensor:
+            terms = [
+                self.strength
+                * part.share
+                * part.settings.weight
+                * spn_term(part.spn, x0, step, index_time=part.settings.index_time)
+                for part in parts
+            ]
+            return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+
+        return term
+
+
+def blend(
+    base: Base,
+    styles: Styles,
+    *,
+    strength: float = 1.0,
+    style_levels: tuple[int, ...] | None = None,
+    lambda_spn: float | None = None,
+    swap_codes: bool = False,
+) -> Look:
+    """Make the look of one style, or of several mixed by their shares.
+
+    Learned changes of the U-Net, SPN terms and codes are averaged with the shares as weights,
+    which are scaled to add up to 1 (engineering choice, after weight averaging).
+
+    Args:
+        base: the base all styles were learned on.
+        strength: see `Look`.
+        style_levels: levels that see the styles' codes; None takes each style's own.
+        lambda_spn: weight of the SPNs; None takes each style's own.
+        swap_codes: see `Look`.
+
+    Raises:
+        UserError: a style of another base, levels it does not have, a value out of range.
+    """
+    shares = normalised(styles)
+    _check(base, strength, style_levels, lambda_spn)
+    diffae = copy_unet(base.diffae)
+    weights = diffae.unet.state_dict()
+    parts = []
+    for style, share in shares:
+        manifest = style.manifest
+        spn = style.student(base).spn  # refuses another base, and changes that do not fit
+        for name, change in with_prefix(style.tensors, "unet.").items():
+            weights[name].add_(change.to(weights[name]), alpha=strength * share)
+        weight = manifest.lambda_spn if lambda_spn is None else lambda_spn
+        parts.append(
+            StylePart(
+                share,
+                style.tensors["z_style"].to(base.device),
+                manifest.style_levels if style_levels is None else style_levels,
+                spn,
+                replace(manifest.config.spn, weight=weight),
+            )
+        )
+    diffae.eval().requires_grad_(False)
+    return Look(diffae, tuple(parts), strength, swap_codes)
+
+
+def normalised(styles: Styles) -> list[tuple[Style, float]]:
+    """Styles with shares that add up to 1; empty for the base itself.
+
+    Raises:
+        UserError: a share is negative or not finite, or all are 0.
+    """
+    if isinstance(styles, Style):
+        return [(styles, 1.0)]
+    total = sum(share for _, share in styles)
+    if any(not 0 <= share < float("inf") for _, share in styles) or (styles and total <= 0):
+        shares = ", ".join(f"{share:g}" for _, share in styles)
+        raise UserError(f"the shares of mixed styles must be 0 or more, and one more: {shares}")
+    return [(style, share / total) for style, share in styles if share > 0]
+
+
+def common_route(styles: Styles, otherwise: Route) -> Route:
+    """The route of the style with the greatest share; `otherwise` where there is none.
+
+    Raises:
+        UserError: an SPN that counts steps (the release's) would meet the steps of another route.
+    """
+    shares = normalised(styles)
+    if not shares:
+        return otherwise
+    heaviest = max(shares, key=lambda pair: pair[1])[0].manifest
+    route = heaviest.config.stylize_route
+    for style, _ in shares:
+        config = style.manifest.config
+        if config.spn.index_time and config.stylize_route != route:
+            raise UserError(
+                f"styles {heaviest.name!r} ({heaviest.preset}) and {style.manifest.name!r} "
+                f"({config.preset}) use different steps and cannot be mixed",
+                hint="mix styles of one preset",
+            )
+    return route
+
+
+def _check(
+    base: Base, strength: float, levels: tuple[int, ...] | None, lambda_spn: float | None
+) -> None:
+    outside = [level for level in levels or () if level not in range(base.num_levels)]
+    if outside:
+        raise UserError(
+            f"style levels {outside} do not exist on base {base.name!r}",
+            hint=f"choose from 0 to {base.num_levels - 1}; 0 is the highest resolution",
+        )
+    for name, value in (("style strength", strength), ("lambda_spn", lambda_spn)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise UserError(f"{name} must be 0 or more, got {value}")

@@ -1,0 +1,307 @@
+"""Photos as they come: faces put back, batches, what is done again and what is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from osasis.base import Base, domain_of
+from osasis.errors import OsasisError, UserError
+from osasis.hub.registry import assets
+from osasis.imaging.align import Similarity, align, cut
+from osasis.imaging.blend import BlendConfig, Patch, put_back
+from osasis.imaging.faces import FaceDetector
+from osasis.imaging.find import find_photos
+from osasis.imaging.load import load_image
+from osasis.style.file import Style
+from osasis.stylize.batch import BatchRunner, Manifest, Task, result_key
+from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
+from osasis.stylize.stylizer import Stylizer
+
+from ..conftest import picture
+
+GRAY = 100
+
+
+@pytest.fixture(scope="module")
+def group() -> Image.Image:
+    """Three faces, one of them leaning."""
+    with Image.open(assets() / "photos" / "astronaut.png") as image:
+        person = image.convert("RGB")
+    photo = Image.new("RGB", (1100, 520), (GRAY,) * 3)
+    photo.paste(person.crop((90, 0, 400, 512)), (0, 0))
+    photo.paste(person.resize((350, 350)).crop((60, 0, 280, 350)), (380, 100))
+    photo.paste(person.rotate(20, Image.Resampling.BICUBIC, center=(224, 120)), (620, 0))
+    return photo
+
+
+def flat(value: int, *shape: int) -> np.ndarray:
+    return np.full((*shape, 3), value, dtype=np.uint8)
+
+
+def face_squares(photo: np.ndarray, size: int = 64) -> list[tuple[Similarity, np.ndarray]]:
+    places = [align(face, size) for face in FaceDetector()(photo)]
+    return [(place, cut(photo, place, (size, size))) for place in places]
+
+
+# -- putting back ------------------------------------------------------------------------------
+
+
+def test_what_was_not_changed_comes_back_exactly(group: Image.Image) -> None:
+    photo = np.asarray(group)
+    patches = [Patch(place, square, square) for place, square in face_squares(photo)]
+    assert len(patches) == 3
+    assert np.array_equal(put_back(photo, patches, BlendConfig(detail=1)), photo)
+
+
+@pytest.mark.parametrize("match_color", [True, False])
+def test_a_square_has_no_visible_edge(match_color: bool) -> None:
+    photo = flat(GRAY, 400, 500)
+    place = Similarity(complex(0.3, 0.1), complex(-40, -50))
+    patch = Patch(place, flat(GRAY, 64, 64), flat(220, 64, 64))
+    out = put_back(photo, [patch], BlendConfig(match_color=match_color)).astype(int)
+    middle = place.inverse(np.array([32.0, 32.0])).astype(int)
+    assert out[middle[1], middle[0], 0] == 220
+    for axis in (0, 1):
+        assert np.abs(np.diff(out, axis=axis)).max() <= 12  # of the 120 between the two
+    rows, columns = np.indices((400, 500)) + 0.5
+    inside = place(np.stack([columns, rows], axis=-1))
+    outside = ((inside < 0) | (inside > 64)).any(axis=-1)
+    assert (out[outside] == GRAY).all()
+
+
+def test_colors_match_towards_the_edge() -> None:
+    photo = flat(GRAY, 200, 200)
+    patch = Patch(Similarity(0.5 + 0j, -18 - 18j), flat(GRAY, 64, 64), flat(220, 64, 64))
+    plain, matched = (
+        put_back(photo, [patch], BlendConfig(match_color=m)).astype(int) for m in (False, True)
+    )
+    assert plain[100, 100, 0] == matched[100, 100, 0] == 220
+    assert (matched <= plain).all()
+    assert matched[100, 52, 0] < plain[100, 52, 0] - 20
+
+
+def test_neighbours_share_without_a_gap() -> None:
+    """Where two squares overlap, no photo shines through, and nothing is added twice."""
+    places = [Similarity(0.5 + 0j, complex(-x, -20)) for x in (20, 40)]
+    patches = [Patch(p, flat(GRAY, 64, 64), flat(220, 64, 64)) for p in places]
+    out = put_back(flat(GRAY, 200, 260), patches, BlendConfig(match_color=False)).astype(int)
+    between = out[80:130, 90:160, 0]  # the squares begin at 40 and 80 and end at 168 and 208
+    assert between.min() >= 218
+    assert between.max() <= 222
+
+
+def test_squares_that_cover_leave_no_photo() -> None:
+    corners = [complex(x, y) for x in (0, 68) for y in (0, 36)]
+    patches = [
+        Patch(Similarity(0.5 + 0j, -0.5 * corner), flat(GRAY, 64, 64), flat(220, 64, 64))
+        for corner in corners
+    ]
+    out = put_back(flat(GRAY, 164, 196), patches, BlendConfig(detail=0), cover=True).astype(int)
+    assert np.abs(out - 220).max() <= 6  # 5% of the change: weights are interpolated
+
+
+def test_detail_adds_what_the_square_lost(group: Image.Image) -> None:
+    photo = np.asarray(group)
+    (place, square), *_ = face_squares(photo, size=32)
+
+    def energy(detail: float) -> float:
+        out = put_back(photo, [Patch(place, square, square)], BlendConfig(detail=detail))
+        middle = place.inverse(np.array([(8.0, 8.0), (24.0, 24.0)])).astype(int)
+        part = out[slice(*sorted(middle[:, 1])), slice(*sorted(middle[:, 0]))].astype(float)
+        return float(np.square(np.diff(part, axis=0)).mean())
+
+    energies = [energy(d) for d in (0.0, 0.5, 1.0)]
+    assert energies == sorted(energies)
+    assert energies[2] > 1.5 * energies[0]
+
+
+@pytest.mark.parametrize("wrong", [{"feather": 0}, {"detail": 1.1}])
+def test_wrong_blends(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError):
+        BlendConfig(**wrong)  # type: ignore[arg-type]
+
+
+# -- what of a photo is redrawn ----------------------------------------------------------------
+
+
+def test_a_base_says_what_it_draws() -> None:
+    assert domain_of({"domain": "cats", "description": "faces of cats"}) == "cats"
+    assert domain_of({"description": "Faces, trained for an hour"}) == "faces"
+    assert domain_of({"description": "surfaces"}) == domain_of({}) == ""
+
+
+def test_every_face_is_redrawn_and_the_rest_is_not(
+    tiny_base: Base, tiny_style: Style, group: Image.Image
+) -> None:
+    def changed(largest: bool) -> np.ndarray:
+        config = PhotoConfig("faces", largest_face=largest)
+        (redrawn,) = PhotoStylizer(Stylizer(tiny_base, tiny_style), config).stream([group])
+        assert len(redrawn.squares) == (1 if largest else 3)
+        assert redrawn.picture.size == group.size
+        difference = np.abs(np.asarray(redrawn.picture, int) - np.asarray(group, int))
+        return difference.max(axis=2) > 8
+
+    every, one = changed(False), changed(True)
+    faces = [tuple(int(v) for v in face.box) for face in FaceDetector()(group)]
+    for left, top, right, bottom in faces:
+        assert every[top:bottom, left:right].mean() > 0.5
+    assert sum(bool(one[b[1] : b[3], b[0] : b[2]].mean() > 0.5) for b in faces) == 1
+    assert not every[400:].any()  # suits
+
+
+def test_a_photo_turned_by_exif(
+    tiny_base: Base, tiny_style: Style, group: Image.Image, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    group.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style), PhotoConfig("faces"))
+    from_file, from_memory = stylizer([tmp_path / "turned.png", group])
+    assert np.array_equal(np.asarray(from_file), np.asarray(from_memory))
+
+
+def test_an_aligned_square_is_redrawn_to_its_edge(
+    tiny_base: Base, tiny_style: Style, group: Image.Image
+) -> None:
+    face = min(FaceDetector()(group), key=lambda face: abs(np.angle(align(face, 1).a)))
+    corners = align(face, 100).inverse(np.array([(3.0, 4.0), (97.0, 98.0)]))
+    square = group.crop(tuple(corners.ravel().astype(int).tolist()))
+    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style), PhotoConfig("faces"))
+    assert not stylizer.prepare(square).places
+    (out,) = stylizer(square)
+    assert out.size == square.size
+    frame = np.abs(np.asarray(out, int) - np.asarray(square, int))[0]
+    assert frame.mean() > 3
+    assert stylizer.prepare(square.rotate(90)).places  # but not one that lies on its side
+
+
+def test_no_face_is_said(tiny_base: Base, tiny_style: Style) -> None:
+    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style), PhotoConfig("faces"))
+    with pytest.raises(OsasisError, match="no face") as caught:
+        stylizer(picture(3, 200))
+    assert "--no-align" in caught.value.hint
+
+
+def test_other_fits(tiny_base: Base, tiny_style: Style) -> None:
+    base, photo = Stylizer(tiny_base, tiny_style), picture(3, 200).resize((310, 200))
+
+    def out(config: PhotoConfig) -> np.ndarray:
+        return np.asarray(PhotoStylizer(base, config)(photo)[0], dtype=int)
+
+    assert out(PhotoConfig()).shape == (32, 32, 3)  # the tiny base does not say it draws faces
+    assert np.array_equal(out(PhotoConfig()), np.asarray(base(photo)[0]))
+    for config in (PhotoConfig("whole"), PhotoConfig("tiles", tiles=2)):
+        redrawn = out(config)
+        assert redrawn.shape == (200, 310, 3)
+        for part in (redrawn[:20], redrawn[-20:], redrawn[:, :20], redrawn[:, -20:]):
+            assert np.isfinite(part).all()
+        difference = np.abs(redrawn - np.asarray(photo, dtype=int))
+        assert all(difference[y, x].max() > 2 for y in (1, -2) for x in (1, -2))
+    prepared = PhotoStylizer(base, PhotoConfig("whole")).prepare(photo)
+    height, width = prepared.squares[0].shape[:2]
+    assert (height, width % tiny_base.stride) == (32, 0)
+    assert width / height == pytest.approx(310 / 200, abs=0.15)
+    with pytest.raises(OsasisError, match="too long"):
+        PhotoStylizer(base, PhotoConfig("whole"))(photo.resize((400, 100)))
+
+
+@pytest.mark.parametrize("wrong", [{"fit": "squash"}, {"tiles": 0}])
+def test_wrong_photo_configs(wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        PhotoConfig(**wrong)  # type: ignore[arg-type]
+
+
+# -- which photos ------------------------------------------------------------------------------
+
+
+def test_finding_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.png", "in/deep/er/b.png", "in/deep/c.jpg", "in/out/a.png", "d.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        picture(1).save(name)
+
+    def names(given: list[str], listed: Sequence[str] = ()) -> list[str]:
+        return [p.name for p in find_photos(given, listed, outputs=[tmp_path / "in/out/a.png"])]
+
+    inside = ["a.png", "deep/c.jpg", "deep/er/b.png"]
+    assert names(["in"]) == inside
+    assert names(["d.png", "in", "d.png"]) == ["d.png", *inside]
+    assert names(["in/**/*.png"]) == ["a.png", "b.png"]
+    assert names(["in/out/a.png"]) == ["a.png"]  # named outright
+    assert names(["-"], ["d.png\n", "\n", "nowhere.png\n"]) == ["d.png", "nowhere.png"]
+    for wrong in ("nowhere.png", "*.webp", "in/out"):
+        with pytest.raises(UserError):
+            names([wrong])
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
+class Picky(PhotoStylizer):
+    """Fails on squares that are red, as a network does that overflows."""
+
+    def redraw(self, squares: Sequence[np.ndarray], seeds: Sequence[int]) -> list[np.ndarray]:
+        if any(square[0, 0].tolist() == [255, 0, 0] for square in squares):
+            raise OsasisError("not a number")
+        return super().redraw(squares, seeds)
+
+
+def make_tasks(folder: Path, count: int) -> list[Task]:
+    tasks = []
+    for i in range(count):
+        picture(i).save(folder / f"{i}.png")
+        tasks.append(Task(folder / f"{i}.png", folder / "out" / f"{i}.png", i, {"made": "so"}))
+    return tasks
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_batch_does_all_that_can_be_done(
+    tiny_base: Base, tiny_style: Style, tmp_path: Path, jobs: int
+) -> None:
+    tasks = make_tasks(tmp_path, 7)
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(tasks[3].path)
+    tasks[5].path.write_text("no picture")
+    saved: dict[int, Redrawn] = {}
+
+    def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
+        if task.seed == 6:
+            raise OsasisError("the disk is full")
+        saved[task.seed] = redrawn
+
+    stylizer = Stylizer(tiny_base, tiny_style, batch_size=3, variation=0.5)
+    runner = BatchRunner(Picky(stylizer), save, lambda task, _: task.seed == 1, jobs)
+    outcomes = {task.seed: outcome for task, outcome in runner.run(tasks)}
+    assert {i for i, o in outcomes.items() if isinstance(o, OsasisError)} == {3, 5, 6}
+    assert outcomes[1] is False
+    assert set(saved) == {0, 2, 4}
+    for i, redrawn in saved.items():  # the seed is the photo's own
+        (alone,) = Stylizer(tiny_base, tiny_style, variation=0.5, seed=i)(load_image(tasks[i].path))
+        assert np.abs(np.asarray(alone, int) - np.asarray(redrawn.picture, int)).max() <= 1
+
+
+def test_the_manifest_knows_what_is_done(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    output = tmp_path / "sub" / "a.png"
+    output.parent.mkdir()
+    output.touch()
+    key = result_key("1234", {"style": "x"})
+    assert key != result_key("1235", {"style": "x"}) != result_key("1234", {"style": "y"})
+    manifest.add(output, [output], {"key": key})
+    assert Manifest(tmp_path).has(output, key)
+    assert not Manifest(tmp_path).has(output, "another")
+    with (tmp_path / "manifest.jsonl").open("a") as file:
+        file.write('{"output": "b.png", "fil')  # a kill
+    again = Manifest(tmp_path)
+    assert again.has(output, key)
+    assert again.outputs == [output]
+    again.add(tmp_path / "c.png", [tmp_path / "c.png"], {"key": "c"})
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["output"] == "c.png"
+    output.unlink()
+    assert not Manifest(tmp_path).has(output, key)
