@@ -3,45 +3,62 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin
 from safetensors.torch import save_file
 from torch import Tensor
 
-from osasis.device import choose_device
+from osasis.device import choose_device, shapes_only
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import ddim
+from osasis.diffusion.sample import EpsModel, ddim
 from osasis.diffusion.schedule import LATENT_SCHEDULE, TRAIN_STEPS, TimestepGrid
 from osasis.errors import UserError
-from osasis.files import atomic_path
+from osasis.files import atomic_path, sha256
 from osasis.hub.convert import load_strict, with_prefix
+from osasis.hub.publish import base_card, find_published, write_folder
 from osasis.hub.registry import find_base
+from osasis.hub.weights import KEY, check_sizes, read_weights
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import EncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
-from osasis.models.unet import UNetConfig
+from osasis.models.unet import UNet, UNetConfig
 
 FORMAT = "osasis-base-1"
+FACES = "faces"  # the domain whose photos are aligned
 
 
-class Base:
+class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"]):
     """A frozen DiffAE with its latent DPM.
+
+    `save_pretrained`, `from_pretrained` and `push_to_hub` come from huggingface_hub; a published
+    folder holds the base's own file, so that its hash, and the styles bound to it, stay valid.
 
     Attributes:
         name: name it is loaded by.
+        domain: what it draws, "faces" or another word; empty where its file does not say.
         hash: first 16 hexadecimal digits of the SHA-256 of its file; styles refer to it.
         diffae: the networks, in evaluation mode, without gradients.
         latent_net: the latent DPM's network.
         z_mean, z_std: (z_dim,) statistics that normalise z_sem for the latent DPM.
+        directions: (z_dim,) vectors by attribute name, such as "smiling": z_sem plus one of them
+            goes from the mean of the photos without the attribute to the mean of those with it,
+            along the normal of a linear classifier. Empty where the base has none.
         device: where everything lies.
+        ddpm: an unconditional U-Net for the bridge (the released P2 DDPM); None where the DiffAE
+            has a null code instead.
+        path: the file it was loaded from.
     """
+
+    # set, so that the mixin does not make one up from the arguments
+    _hub_mixin_config: Any = {"library": "osasis"}
 
     def __init__(
         self,
@@ -53,13 +70,23 @@ class Base:
         name: str,
         file_hash: str,
         device: torch.device,
+        directions: Mapping[str, Tensor] | None = None,
+        domain: str = "",
+        ddpm: UNet | None = None,
+        path: Path | None = None,
     ) -> None:
         # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
         self.diffae = diffae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.diffae.eval().requires_grad_(False)
         self.latent_net = latent_net.to(device).eval().requires_grad_(False)
         self.z_mean, self.z_std = z_mean.to(device), z_std.to(device)
-        self.name, self.hash, self.device = name, file_hash, device
+        self.directions = {k: v.to(device) for k, v in (directions or {}).items()}
+        self.domain = domain
+        self.ddpm = ddpm
+        if ddpm is not None:
+            self.ddpm = ddpm.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.ddpm.eval().requires_grad_(False)
+        self.name, self.hash, self.device, self.path = name, file_hash, device, path
 
     @property
     def image_size(self) -> int:
@@ -70,6 +97,18 @@ class Base:
     def num_levels(self) -> int:
         """Levels of its U-Net; 0 is the highest resolution."""
         return self.diffae.num_levels
+
+    @property
+    def stride(self) -> int:
+        """What height and width of other pictures than its own must be multiples of."""
+        return self.diffae.config.unet.patch_size * 2 ** (self.num_levels - 1)
+
+    def squeeze(self, x0: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) of any shape, resized to the base's (bicubic, antialiased)."""
+        size = (self.image_size, self.image_size)
+        if tuple(x0.shape[2:]) == size:
+            return x0
+        return F.interpolate(x0, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
     @torch.no_grad()
     def encode(self, x0: Tensor) -> Tensor:
@@ -85,6 +124,22 @@ class Base:
             UserError: images of another size.
         """
         return self.diffae.encode(self._checked(x0))
+
+    def unconditional(self) -> tuple[EpsModel, bool]:
+        """The unconditional DDPM of the bridge, and whether it also predicts its variance.
+
+        Raises:
+            UserError: the base has neither a DDPM nor a null code.
+        """
+        if self.ddpm is not None:
+            return self.ddpm, self.ddpm.config.out_channels == 6
+        if not self.diffae.config.null_code:
+            raise UserError(
+                f"{self.name} has no unconditional DDPM, which learning a style needs",
+                hint="convert it again together with ffhq_p2.pt",
+            )
+        conditioning = self.diffae.null(1)
+        return lambda x, t: self.diffae.eps(x, t, conditioning), False
 
     def invert(self, x0: Tensor, z_sem: Tensor, t0: int = 500, steps: int = 50) -> Tensor:
         """Structural code x_t of images at timestep `t0` (Eq. 11).
@@ -132,6 +187,15 @@ class Base:
         x_T = SeededNoise([s + 2**32 for s in seeds], (3, size, size), self.device)()
         return z * self.z_std + self.z_mean, x_T
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        if self.path is None:
+            raise UserError(f"{self.name} was not loaded from a file: use save_base first")
+        write_folder(save_directory, self.path, base_card(self.path))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, device: str | None = None, **options: Any) -> Base:
+        return load_base(find_published(model_id, options), device=device)
+
     def _walk(self, x: Tensor, z_sem: Tensor, route: Route, *, up: bool) -> Tensor:
         conditioning = self.diffae.plain(z_sem.to(self.device))
         steps = route.inversion() if up else route.decoding()
@@ -156,7 +220,7 @@ class Base:
 
 
 def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = None) -> Base:
-    """Load a base by name, or from a file written by `save_base`.
+    """Load a base by name, or from a file written by `save_base`, or from a folder around one.
 
     Args:
         name_or_path: a name that `osasis models list` shows, or a path.
@@ -167,27 +231,57 @@ def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = No
     """
     target = choose_device(device)
     path = find_base(name_or_path)
-    try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
-            manifest = json.loads((file.metadata() or {})["osasis"])
-            tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path} is not an osasis base: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"{path} has format {manifest.get('format')!r}, expected {FORMAT!r}")
-    diffae = DiffAE(diffae_config_from_dict(manifest["model"]))
+    manifest, tensors = read_weights(path, FORMAT, "an osasis base")
+    diffae, latent, ddpm = _networks(path, manifest)
     load_strict(diffae, with_prefix(tensors, "diffae."), f"the network described in {path.name}")
-    latent = LatentNet(LatentNetConfig(**manifest["latent_net"]))
     load_strict(latent, with_prefix(tensors, "latent_net."), f"the latent DPM of {path.name}")
+    if ddpm is not None:
+        load_strict(ddpm, with_prefix(tensors, "ddpm."), f"the DDPM of {path.name}")
+    z_dim = diffae.config.encoder.z_dim
+    statistics = [tensors.get(name) for name in ("z_mean", "z_std")]
+    if any(s is None or s.shape != (z_dim,) for s in statistics):
+        raise UserError(f"{path} is not an osasis base: z_mean or z_std is missing or misshapen")
     return Base(
         diffae,
         latent,
         tensors["z_mean"],
         tensors["z_std"],
-        name=manifest["name"],
-        file_hash=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        name=str(manifest["name"]),
+        file_hash=sha256(path)[:16],
         device=target,
+        domain=domain_of(manifest.get("notes", {})),
+        directions=with_prefix(tensors, "directions."),
+        ddpm=ddpm,
+        path=path,
     )
+
+
+def domain_of(notes: dict[str, Any]) -> str:
+    """What a base draws: its notes' "domain", else "faces" if the description has that word."""
+    if notes.get("domain"):
+        return str(notes["domain"])
+    words = re.findall(r"\w+", str(notes.get("description", "")).lower())
+    return FACES if FACES in words else ""
+
+
+def _networks(path: Path, manifest: dict[str, Any]) -> tuple[DiffAE, LatentNet, UNet | None]:
+    """The networks a manifest describes, without numbers.
+
+    Raises:
+        UserError: it describes none.
+    """
+    for table in ("model", "latent_net", "ddpm"):
+        check_sizes(path, manifest.get(table, {}), table)
+    try:
+        str(manifest["name"])
+        with shapes_only():
+            diffae = DiffAE(diffae_config_from_dict(manifest["model"]))
+            latent = LatentNet(LatentNetConfig(**manifest["latent_net"]))
+            described = manifest.get("ddpm")
+            ddpm = UNet(UNetConfig(**_tuples(described))) if described else None
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
+    return diffae, latent, ddpm
 
 
 def save_base(
@@ -198,12 +292,16 @@ def save_base(
     z_mean: Tensor,
     z_std: Tensor,
     *,
+    directions: Mapping[str, Tensor] | None = None,
+    ddpm: UNet | None = None,
     notes: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write a base as one safetensors file, float16, its configuration in the metadata."""
+    """Write a base as one safetensors file, its configuration in the metadata."""
     tensors = {f"diffae.{k}": v for k, v in diffae.state_dict().items()}
     tensors |= {f"latent_net.{k}": v for k, v in latent_net.state_dict().items()}
     tensors |= {"z_mean": z_mean, "z_std": z_std}
+    tensors |= {f"directions.{k}": v for k, v in (directions or {}).items()}
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -211,18 +309,21 @@ def save_base(
         "latent_net": dataclasses.asdict(latent_net.config),
         "notes": notes or {},
     }
-    halves = {k: v.detach().half().cpu().contiguous() for k, v in tensors.items()}
+    if ddpm is not None:
+        tensors |= {f"ddpm.{k}": v for k, v in ddpm.state_dict().items()}
+        manifest["ddpm"] = dataclasses.asdict(ddpm.config)
+    stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(halves, temporary, metadata={"osasis": json.dumps(manifest, sort_keys=True)})
+        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
 
 
 def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
     """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
-
-    def tuples(table: dict[str, Any]) -> dict[str, Any]:
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-
     rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
     return DiffAEConfig(
-        UNetConfig(**tuples(raw["unet"])), EncoderConfig(**tuples(raw["encoder"])), **rest
+        UNetConfig(**_tuples(raw["unet"])), EncoderConfig(**_tuples(raw["encoder"])), **rest
     )
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}

@@ -28,6 +28,14 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
+def shapes_only() -> torch.device:
+    """Where tensors have a shape and no numbers: networks built there cost neither memory nor time.
+
+    Used to know a network's names and shapes, and before weights are put in its place.
+    """
+    return torch.device("meta")
+
+
 def mixed_precision(device: torch.device) -> torch.autocast:
     """Autocast to bfloat16 where that is faster for certain; elsewhere it changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -14,6 +14,7 @@ from osasis.hub.registry import configs, find_named
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
+    from osasis.pretrain.train import TrainRecord
 
 EPILOG = """\
 examples:
@@ -21,7 +22,14 @@ examples:
       the configuration of the shipped base, on the images of a folder
   osasis pretrain my.toml --data 'faces/train-*.tar' -o runs/mine
 
-Ctrl-C keeps the run; the same command continues it.
+  osasis pretrain afhq-dog-256 --data 'hf:huggan/AFHQv2?split=train' -o runs/dogs
+      a data set of the Hugging Face hub
+  accelerate launch --num_processes 4 -m osasis pretrain ffhq-256 --data ffhq/
+      several GPUs; batch_size is that of all together
+
+The run's folder holds checkpoints, log.jsonl, curves for TensorBoard, sheets of reconstructions
+and samples, and at the end the base. Ctrl-C keeps the run; the same command continues it.
+Afterwards `osasis pretrain evaluate` measures the base.
 """
 
 
@@ -37,7 +45,15 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "config", metavar="CONFIG", help="TOML file, or the name of a shipped configuration"
     )
     parser.add_argument(
-        "--data", metavar="D", help="folder of images, or tar files as a quoted glob"
+        "--data",
+        metavar="D",
+        help="folder of images, tar files as a quoted glob, or a data set as hf:OWNER/NAME",
+    )
+    parser.add_argument(
+        "--attributes",
+        type=Path,
+        metavar="TSV",
+        help="labels of training images; the base learns a direction for each, for `osasis edit`",
     )
     parser.add_argument(
         "-o",
@@ -54,24 +70,42 @@ def run(args: argparse.Namespace) -> int:
     """Train, or continue to; say where the run is."""
     path = find_named(args.config, configs(), "configuration")
     from osasis.pretrain.config import load_config
+    from osasis.pretrain.processes import Processes
     from osasis.pretrain.run import pretrain
 
-    config = load_config(path, data=args.data)
+    config = load_config(path, data=args.data, attributes=args.attributes)
     out: Path = args.output or Path("runs") / config.name
     make_writable(out)
+    processes = Processes(args.device)
     bad = 0
     try:
-        with Progress() as progress, closing(pretrain(config, out, device=args.device)) as records:
+        with Progress() as progress, closing(pretrain(config, out, processes=processes)) as records:
             for record in records:
-                note = f"loss {record.loss:.4f}, {record.images_per_second:.1f} images/s"
                 bad = max(bad, record.bad_images)
-                progress.update(record.stage, record.images, record.total_images, note)
+                if processes.is_main:
+                    progress.update(
+                        record.stage, record.images, record.total_images, describe(record)
+                    )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; the run is kept in {out}\nhint: run the same command again to continue it"
         ) from None
+    if not processes.is_main:
+        return 0
     if bad:
         print(f"{bad} training images could not be read and were left out", file=sys.stderr)
-    print(f"wrote {out / config.name}.safetensors")
-    print(f"next: osasis learn PICTURE --base {out / config.name}.safetensors")
+    base = out / f"{config.name}.safetensors"
+    print(f"wrote {base}")
+    print(f"next: osasis learn PICTURE --base {base}")
+    print(f"      osasis pretrain evaluate {base} --data PHOTOS")
     return 0
+
+
+def describe(record: TrainRecord) -> str:
+    """The losses and the speed of an update in a few words."""
+    parts = [f"{k} {v:.4f}" for k, v in record.losses.items() if k != "total" and v]
+    if record.images_per_second:
+        parts.append(f"{record.images_per_second:.1f} images/s")
+    if record.skipped:
+        parts.append(f"{record.skipped} updates skipped")
+    return ", ".join(parts)

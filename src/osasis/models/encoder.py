@@ -22,6 +22,9 @@ class EncoderConfig:
         attention_resolutions: feature-map sizes, counted after the patch stem, with attention.
         z_dim: width of z_sem.
         patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
+        pool: average the last feature map over its places, as the released network does. Without,
+            the last map from features to z_sem weighs every place for itself, so that z_sem learns
+            sooner where things are (our own bases).
     """
 
     image_size: int
@@ -31,10 +34,11 @@ class EncoderConfig:
     attention_resolutions: tuple[int, ...]
     z_dim: int
     patch_size: int = 1
+    pool: bool = True
 
 
 class SemanticEncoder(nn.Module):
-    """Down path of a U-Net without time, global average, and one linear map to z_sem."""
+    """Down path of a U-Net without time, then one linear map to z_sem."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class SemanticEncoder(nn.Module):
             ResBlock(width, width), AttentionBlock(width), ResBlock(width, width)
         )
         self.norm_final = group_norm(width)
-        self.conv_final = nn.Conv2d(width, config.z_dim, 1)
+        self.conv_final = nn.Conv2d(width, config.z_dim, 1 if config.pool else size)
 
     def forward(self, x0: Tensor) -> Tensor:
         """Encode images.
@@ -73,4 +77,6 @@ class SemanticEncoder(nn.Module):
         for stage in self.input_blocks:
             x = stage(x)
         x = F.silu(self.norm_final(self.middle_block(x)))
-        return self.conv_final(F.adaptive_avg_pool2d(x, 1)).flatten(1)
+        if self.config.pool:
+            x = F.adaptive_avg_pool2d(x, 1)
+        return self.conv_final(x).flatten(1)

@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T")
+_SECTIONS = ("unet", "encoder", "latent_net", "train", "latent")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class TrainConfig:
         ema_decay: decay of the averaged weights per update.
         grad_clip: largest norm of the gradient.
         null_probability: how often z_sem is replaced by the null code.
+        thumbnail_weight: weight of the loss that teaches the encoder directly; see `DiffAELoss`.
+        compiled: compile the network; takes minutes at the start, pays in runs of an hour.
         checkpoint_seconds: time between checkpoints.
+        sheets: how many sheets of samples and reconstructions are drawn over the run.
     """
 
     total_images: int
@@ -45,7 +49,10 @@ class TrainConfig:
     ema_decay: float = 0.999
     grad_clip: float = 1.0
     null_probability: float = 0.15
+    thumbnail_weight: float = 0.0
+    compiled: bool = False
     checkpoint_seconds: float = 300.0
+    sheets: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,11 @@ class PretrainConfig:
 
     Attributes:
         name: name of the base.
-        data: folder of images, or a glob of tar shards.
+        data: folder of images, glob of tar shards, or data set; see `index_images`.
         seed: seed of initial weights, order, flips and noise.
         description: one line for `osasis models list`.
+        attributes: table of labels whose directions go into the base; see `read_attributes`.
+        domain: what the images show; "faces" has photos aligned before they are stylized.
     """
 
     name: str
@@ -67,6 +76,8 @@ class PretrainConfig:
     train: TrainConfig
     latent: TrainConfig
     description: str = ""
+    attributes: Path | None = None
+    domain: str = ""
 
 
 def _build(cls: type[T], table: dict[str, Any], where: str) -> T:
@@ -83,19 +94,39 @@ def _build(cls: type[T], table: dict[str, Any], where: str) -> T:
         raise UserError(f"[{where}] is incomplete: {error}") from error
 
 
-def load_config(path: Path, *, data: str | None = None) -> PretrainConfig:
-    """Read a run's configuration; `data` overrides where its images are.
-
-    Raises:
-        UserError: the file is missing, is not TOML, or has missing or unknown settings.
-    """
+def _read(path: Path, *, nested: bool = False) -> dict[str, Any]:
+    """A file's tables; `extends = "OTHER"` starts from OTHER.toml beside it."""
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"no configuration at {path}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
-    missing = [k for k in ("unet", "encoder", "latent_net", "train", "latent") if k not in raw]
+    parent = raw.pop("extends", None)
+    if parent is None:
+        return raw
+    if nested:
+        raise UserError(f"{path} extends {parent}, but is itself extended: one step is the limit")
+    merged = _read(path.with_name(f"{Path(str(parent)).name}.toml"), nested=True)
+    for key, value in raw.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
+
+
+def load_config(
+    path: Path, *, data: str | None = None, attributes: Path | None = None
+) -> PretrainConfig:
+    """Read a run's configuration; `data` and `attributes` override what it says.
+
+    Raises:
+        UserError: the file is missing, is not TOML, or has missing or unknown settings.
+    """
+    raw = _read(path)
+    known = {*_SECTIONS, "model", "name", "data", "seed", "description", "domain", "attributes"}
+    if unknown := sorted(set(raw) - known):
+        raise UserError(f"{path} has unknown settings {unknown}", hint=f"known: {sorted(known)}")
+    missing = [k for k in _SECTIONS if k not in raw]
     if missing:
         raise UserError(f"{path} lacks the sections {missing}")
     model = DiffAEConfig(
@@ -108,6 +139,7 @@ def load_config(path: Path, *, data: str | None = None) -> PretrainConfig:
         raise UserError(
             f"{path} does not say where the images are", hint="add data = ... or pass --data"
         )
+    labels = attributes or raw.get("attributes")
     return PretrainConfig(
         name=raw.get("name", path.stem),
         data=source,
@@ -117,4 +149,6 @@ def load_config(path: Path, *, data: str | None = None) -> PretrainConfig:
         train=_build(TrainConfig, raw["train"], "train"),
         latent=_build(TrainConfig, raw["latent"], "latent"),
         description=raw.get("description", ""),
+        attributes=Path(labels).expanduser() if labels else None,
+        domain=raw.get("domain", ""),
     )

@@ -1,12 +1,18 @@
-"""Training images: a folder or tar shards, decoded when asked for, in an order set by a seed."""
+"""Training images: a folder, tar shards or a Hugging Face data set, in an order set by a seed."""
 
 from __future__ import annotations
 
+import importlib
 import io
+import os
 import tarfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
@@ -17,10 +23,22 @@ from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
 from osasis.imaging.tensors import fit_square
 
+HUB_PREFIX = "hf:"
+AHEAD = 2  # batches decoded before they are asked for
+
+
+class Entry(Protocol):
+    """One encoded image: its name in messages and labels, and its bytes."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> bytes: ...
+
 
 @dataclass(frozen=True)
-class Entry:
-    """Where one encoded image lies: a whole file, or `length` bytes at `offset` of a tar."""
+class FileEntry:
+    """A whole file, or `length` bytes at `offset` of a tar."""
 
     path: Path
     offset: int
@@ -33,27 +51,93 @@ class Entry:
             return file.read(self.length)
 
 
-def index_images(source: str) -> list[Entry]:
-    """List the images of a folder (recursively) or of tar files matched by a glob.
+@dataclass(frozen=True)
+class HubEntry:
+    """Row `index` of a Hugging Face data set whose images are not decoded."""
+
+    rows: Any
+    column: str
+    index: int
+    name: str
+
+    def read(self) -> bytes:
+        image = self.rows[self.index][self.column]
+        data: bytes = image["bytes"] or Path(image["path"]).read_bytes()
+        return data
+
+
+def index_images(source: str) -> Sequence[Entry]:
+    """List the images of a source.
+
+    Args:
+        source: a folder (searched recursively), a glob of tar files, or a Hugging Face data set
+            as `hf:OWNER/NAME` or `hf:FOLDER`, with options as in
+            `hf:OWNER/NAME?split=train&config=dog&column=image`.
 
     Raises:
         UserError: nothing is there.
     """
+    if source.startswith(HUB_PREFIX):
+        return _index_hub(source[len(HUB_PREFIX) :])
     path = Path(source).expanduser()
+    entries: list[FileEntry] = []
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        entries = [Entry(p, 0, p.stat().st_size, str(p.relative_to(path))) for p in files]
+        entries = [FileEntry(p, 0, p.stat().st_size, str(p.relative_to(path))) for p in files]
     else:
-        entries = []
         for shard in sorted(path.parent.glob(path.name)):
-            with tarfile.open(shard) as tar:
-                entries += [Entry(shard, m.offset_data, m.size, m.name) for m in tar if m.isfile()]
+            entries += _index_tar(shard)
     if not entries:
         raise UserError(
             f"no training images at {source}",
-            hint="give a folder of images, or tar files as a glob such as 'faces/train-*.tar'",
+            hint="give a folder of images, tar files as a glob such as 'faces/train-*.tar', "
+            "or a data set such as hf:OWNER/NAME",
         )
     return entries
+
+
+def _index_tar(shard: Path) -> list[FileEntry]:
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            members = [m for m in tar if m.isfile()]
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(
+            f"{shard} is not a tar file that can be read: {error}",
+            hint="shards are plain tar files, not compressed",
+        ) from error
+    return [FileEntry(shard, m.offset_data, m.size, m.name) for m in members]
+
+
+def _index_hub(text: str) -> list[HubEntry]:
+    name, _, query = text.partition("?")
+    options = dict(parse_qsl(query))
+    unknown = sorted(set(options) - {"split", "config", "column"})
+    if unknown:
+        raise UserError(
+            f"{text} has unknown options {unknown}", hint="known: split, config, column"
+        )
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError as error:
+        raise UserError(
+            "Hugging Face data sets need the package datasets, which is not installed",
+            hint="pip install 'osasis[pretrain]'",
+        ) from error
+    try:
+        rows = datasets.load_dataset(
+            name, options.get("config"), split=options.get("split", "train")
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"cannot load the data set {name}: {error}") from error
+    columns = [k for k, v in rows.features.items() if isinstance(v, datasets.Image)]
+    column = options.get("column") or next(iter(columns), "")
+    if column not in columns:
+        raise UserError(
+            f"{name} has no column of images {options.get('column', '')}".rstrip(),
+            hint=f"columns of images: {', '.join(columns) or 'none'}",
+        )
+    rows = rows.cast_column(column, datasets.Image(decode=False))
+    return [HubEntry(rows, column, i, f"{name}#{i}") for i in range(len(rows))]
 
 
 class ImageStream:
@@ -61,19 +145,45 @@ class ImageStream:
 
     Each epoch visits every image once in an order that depends on `seed` and the epoch alone.
     Images are flipped left to right with probability one half. Files that cannot be decoded are
-    skipped and listed in `bad`.
+    skipped and listed in `bad`. Threads decode ahead of what is asked for.
+
+    Args:
+        entries: the images.
+        image_size: side in pixels.
+        batch_size: of the whole batch, over all processes.
+        seed: of order and flips.
+        part: this process's number and how many there are; it gets its share of every batch.
+
+    Raises:
+        UserError: too few images, or a batch that cannot be shared out evenly.
     """
 
-    def __init__(self, entries: list[Entry], image_size: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        *,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         if len(entries) < batch_size:
             raise UserError(
                 f"{len(entries)} images are too few for batches of {batch_size}",
                 hint="add images, or lower batch_size in the configuration",
             )
+        rank, count = part
+        if batch_size % count:
+            raise UserError(
+                f"batches of {batch_size} cannot be shared by {count} processes",
+                hint=f"make batch_size in the configuration a multiple of {count}",
+            )
         self.entries = entries
         self.image_size = image_size
         self.batch_size = batch_size
         self.seed = seed
+        share = batch_size // count
+        self._share = slice(rank * share, (rank + 1) * share)
         self.position = 0  # batches drawn so far
         self.bad: set[str] = set()
 
@@ -82,27 +192,38 @@ class ImageStream:
         return len(self.entries) // self.batch_size
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield (B, 3, H, W) float32 batches in [-1, 1]."""
+        """Yield float32 batches (batch_size / processes, 3, H, W) in [-1, 1]."""
+        pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+        pending: deque[list[Future[np.ndarray]]] = deque()
+        try:
+            for chosen, flips in self._plan():
+                jobs = zip(chosen, flips, strict=True)
+                pending.append([pool.submit(self._image, int(i), bool(f)) for i, f in jobs])
+                if len(pending) > AHEAD:
+                    images = [job.result() for job in pending.popleft()]
+                    self.position += 1
+                    yield stack_images(images)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _plan(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices and flips of this process's share of each batch, from the position on."""
+        epoch, first = divmod(self.position, self.batches_per_epoch)
         while True:
-            epoch, batch = divmod(self.position, self.batches_per_epoch)
             rng = np.random.default_rng((self.seed, epoch))
             order = rng.permutation(len(self.entries))
             flips = rng.random(len(self.entries)) < 0.5
-            for i in range(batch, self.batches_per_epoch):
-                chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
-                self.position += 1
-                yield self._batch(chosen, flips[chosen])
+            for i in range(first, self.batches_per_epoch):
+                chosen = order[i * self.batch_size : (i + 1) * self.batch_size][self._share]
+                yield chosen, flips[chosen]
+            epoch, first = epoch + 1, 0
 
-    def _batch(self, chosen: np.ndarray, flips: np.ndarray) -> Tensor:
-        images = []
-        for index, flip in zip(chosen, flips, strict=True):
+    def _image(self, index: int, flip: bool) -> np.ndarray:
+        image = self._decode(self.entries[index])
+        while image is None:  # a bad file: its neighbour, so that a resumed run agrees
+            index = (index + 1) % len(self.entries)
             image = self._decode(self.entries[index])
-            while image is None:  # a bad file: its neighbour, so that a resumed run agrees
-                index = (index + 1) % len(self.entries)
-                image = self._decode(self.entries[index])
-            images.append(image[:, ::-1] if flip else image)
-        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return stacked.float().div_(127.5).sub_(1)
+        return image[:, ::-1] if flip else image
 
     def _decode(self, entry: Entry) -> np.ndarray | None:
         image = try_decode(entry, self.image_size)
@@ -114,6 +235,18 @@ class ImageStream:
                     f"{entry.name} among them"
                 )
         return image
+
+
+def stack_images(images: Sequence[np.ndarray]) -> Tensor:
+    """Decoded squares as one tensor (B, 3, H, W), float32 in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return stacked.float().div_(127.5).sub_(1)
+
+
+def load_photos(entries: Sequence[Entry], size: int) -> Tensor:
+    """Photos (N, 3, H, W) in [-1, 1]; unreadable ones are left out."""
+    decoded = [try_decode(entry, size) for entry in entries]
+    return stack_images([image for image in decoded if image is not None])
 
 
 def try_decode(entry: Entry, image_size: int) -> np.ndarray | None:

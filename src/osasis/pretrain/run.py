@@ -2,104 +2,200 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from osasis.base import save_base
-from osasis.device import choose_device
+from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
+from osasis.imaging.save import save_image
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
 from osasis.pretrain.config import PretrainConfig
-from osasis.pretrain.data import index_images, try_decode
-from osasis.pretrain.state import TrainState
-from osasis.pretrain.train import TrainRecord, latent_loss, train_diffae
+from osasis.pretrain.data import (
+    Entry,
+    ImageStream,
+    index_images,
+    load_photos,
+    stack_images,
+    try_decode,
+)
+from osasis.pretrain.log import RunLog
+from osasis.pretrain.losses import DiffAELoss, LatentLoss
+from osasis.pretrain.probes import probe, read_attributes
+from osasis.pretrain.processes import Processes, update_noise
+from osasis.pretrain.sheets import training_sheet
+from osasis.pretrain.state import TrainState, has_state
+from osasis.pretrain.train import Stage, TrainRecord, run_updates
 
-MAX_CODES = 10_000  # images whose codes the latent DPM is trained on
+Records = Generator[TrainRecord, None, None]
+Statistics = tuple[Tensor, Tensor]
+
+MAX_CODES = 20_000  # images whose codes the latent DPM is trained on
 ENCODE_BATCH = 32
+SHEET_PHOTOS = 8
 
 
-def pretrain(
-    config: PretrainConfig, out: Path, *, device: str | None = None
-) -> Generator[TrainRecord, None, None]:
+def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None = None) -> Records:
     """Train a base and write `<out>/<name>.safetensors`; continue an earlier run in `out`.
 
     Args:
         config: see `load_config`.
-        out: folder of checkpoints and of the finished base.
-        device: see `choose_device`.
+        out: folder of checkpoints, log, sheets and of the finished base.
+        processes: who takes part; None is this process alone, on the best device.
 
     Yields:
         One record an update. Closing the generator saves a checkpoint.
     """
-    where = choose_device(device)
-    checkpoint = out / "diffae.checkpoint.safetensors"
-    yield from train_diffae(config, checkpoint, where)
-    state = TrainState(DiffAE(config.model).to(where), config.train, config.seed)
-    state.load(checkpoint)
-    codes = encode_all(state.ema, config, where)  # type: ignore[arg-type]
-    z_mean, z_std = codes.mean(0), codes.std(0).clamp_min(1e-6)
-    latent = yield from _train_latent((codes - z_mean) / z_std, config, out, where)
-    save_base(
-        out / f"{config.name}.safetensors",
-        config.name,
-        state.ema,  # type: ignore[arg-type]
-        latent,
-        z_mean,
-        z_std,
-        notes={"description": config.description, "images_seen": state.images},
-    )
+    joined = processes or Processes()
+    entries = index_images(config.data)
+    labels = read_attributes(config.attributes) if config.attributes else {}
+    model = yield from _train_diffae(config, entries, out, joined)
+    chosen = entries[:: max(1, len(entries) // MAX_CODES)]
+    _, codes = yield from encode_entries(model, chosen, joined.device, mirrored=True)
+    mean, std = codes.mean(0), codes.std(0).clamp_min(1e-6)
+    normalised = ((codes - mean) / std).to(joined.device)
+    latent = yield from _train_latent(normalised, config, out, joined)
+    known = set().union(*labels.values())
+    labelled = [entry for entry in entries if Path(entry.name).stem in known]
+    described = yield from encode_entries(model, labelled, joined.device)
+    if joined.is_main:
+        save_base(
+            out / f"{config.name}.safetensors",
+            config.name,
+            model,
+            latent,
+            mean,
+            std,
+            directions=_directions(*described, labels, (mean, std)),
+            notes={
+                "description": config.description,
+                "domain": config.domain,
+                "images_seen": config.train.total_images,
+                "seed": config.seed,
+            },
+        )
+
+
+def _train_diffae(
+    config: PretrainConfig, entries: Sequence[Entry], out: Path, processes: Processes
+) -> Generator[TrainRecord, None, DiffAE]:
+    """Train the DiffAE; returns the averaged networks."""
+    train, unet = config.train, config.model.unet
+    torch.manual_seed(config.seed)
+    model = DiffAELoss(config.model, thumbnail=train.thumbnail_weight > 0).to(processes.device)
+    state = TrainState(model, train)
+    folder = out / "diffae"
+    if has_state(folder):
+        state.load(folder)
+    # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    part = (processes.rank, processes.count)
+    stream = ImageStream(entries, unet.image_size, train.batch_size, config.seed, part=part)
+    stream.position = state.batches
+    weights = (1.0, train.thumbnail_weight)
+    stage = Stage("diffae", IMAGE_SCHEDULE, weights, config.seed, stream.bad)
+    batches = (batch.to(memory_format=torch.channels_last) for batch in stream)
+    records = run_updates(stage, state, batches, folder, processes)
+    every = train.total_images / train.sheets if train.sheets else float("inf")
+    averaged: DiffAE = state.ema.diffae  # type: ignore[assignment]
+    for record in _logged(records, stage.name, state, out, processes):
+        crossed = record.images // every > (record.images - train.batch_size) // every
+        if processes.is_main and crossed:
+            _save_sheet(averaged, entries, out, record.images)
+        yield record
+    return averaged
+
+
+def _logged(
+    records: Records, stage: str, state: TrainState, out: Path, processes: Processes
+) -> Records:
+    """Pass records on, writing the log on the way."""
+    if not processes.is_main:
+        yield from records
+        return
+    try:
+        with RunLog(out, stage, state.images) as log:
+            for record in records:
+                log.add(record)
+                yield record
+    finally:
+        records.close()
+
+
+def _save_sheet(diffae: DiffAE, entries: Sequence[Entry], out: Path, images: int) -> None:
+    size = diffae.config.unet.image_size
+    spread = entries[:: max(1, len(entries) // SHEET_PHOTOS)][:SHEET_PHOTOS]
+    photos = load_photos(spread, size)
+    device = next(diffae.parameters()).device
+    sheet = training_sheet(diffae, photos.to(device))
+    save_image(sheet, out / "sheets" / f"diffae-{images:09d}.png")
 
 
 @torch.no_grad()
-def encode_all(diffae: DiffAE, config: PretrainConfig, device: torch.device) -> Tensor:
-    """z_sem of the training images and of their mirror images, (N, z_dim) (at most 20,000)."""
-    entries = index_images(config.data)
-    entries = entries[:: max(1, len(entries) // MAX_CODES)]
-    size = config.model.unet.image_size
-    codes = []
+def encode_entries(
+    diffae: DiffAE,
+    entries: Sequence[Entry],
+    device: torch.device,
+    *,
+    mirrored: bool = False,
+) -> Generator[TrainRecord, None, tuple[list[str], Tensor]]:
+    """Encode images; unreadable ones are left out.
+
+    Args:
+        diffae: in evaluation mode.
+        entries: the images.
+        device: where the DiffAE lies.
+        mirrored: encode the mirror images too.
+
+    Returns:
+        Names without folder and suffix, and z_sem (N, z_dim) on the CPU, in the same order.
+    """
+    names: list[str] = []
+    codes = [torch.empty(0, diffae.config.encoder.z_dim)]
     for start in range(0, len(entries), ENCODE_BATCH):
-        images = [try_decode(e, size) for e in entries[start : start + ENCODE_BATCH]]
-        decoded = [torch.from_numpy(image.copy()) for image in images if image is not None]
-        if not decoded:
-            continue
-        stacked = torch.stack(decoded)
-        x0 = stacked.permute(0, 3, 1, 2).float().div(127.5).sub(1).to(device)
-        codes += [diffae.encode(x0), diffae.encode(x0.flip(3))]
-    return torch.cat(codes)
+        chunk = entries[start : start + ENCODE_BATCH]
+        decoded = [(Path(e.name).stem, try_decode(e, diffae.config.unet.image_size)) for e in chunk]
+        readable = [(name, image) for name, image in decoded if image is not None]
+        if readable:
+            x0 = stack_images([image for _, image in readable]).to(device)
+            for images in (x0, x0.flip(3)) if mirrored else (x0,):
+                names += [name for name, _ in readable]
+                codes.append(diffae.encode(images).float().cpu())
+        yield TrainRecord("encode", start + len(chunk), len(entries))
+    return names, torch.cat(codes)
+
+
+def _directions(
+    names: list[str], codes: Tensor, labels: dict[str, dict[str, float]], statistics: Statistics
+) -> dict[str, Tensor]:
+    """Attribute directions of a base; attributes with too few labels have none."""
+    named = dict(zip(names, codes, strict=True))
+    probes = (probe(name, named, {}, values, statistics) for name, values in labels.items())
+    return {found.name: found.direction for found in probes if found is not None}
 
 
 def _train_latent(
-    codes: Tensor, config: PretrainConfig, out: Path, device: torch.device
+    codes: Tensor, config: PretrainConfig, out: Path, processes: Processes
 ) -> Generator[TrainRecord, None, LatentNet]:
     """Train the latent DPM on normalised codes; returns the averaged network."""
-    checkpoint = out / "latent.checkpoint.safetensors"
-    train = config.latent
     torch.manual_seed(config.seed)
-    state = TrainState(LatentNet(config.latent_net).to(device), train, config.seed)
-    if checkpoint.exists():
-        state.load(checkpoint)
-    started, begun_at = time.monotonic(), state.images
-    saved = started
-    try:
-        while state.images < train.total_images:
-            rate = state.learning_rate()
-            index = torch.randint(
-                len(codes), (train.batch_size,), generator=state.noise, device=device
-            )
-            loss = latent_loss(state.model, codes[index], state.noise)  # type: ignore[arg-type]
-            state.apply(loss)
-            now = time.monotonic()
-            speed = (state.images - begun_at) / (now - started)
-            yield TrainRecord(
-                state.images, train.total_images, loss.item(), rate, speed, stage="latent"
-            )
-            if now - saved > train.checkpoint_seconds:
-                state.save(checkpoint)
-                saved = now
-    finally:
-        state.save(checkpoint)
-    return state.ema  # type: ignore[return-value]
+    state = TrainState(LatentLoss(config.latent_net).to(processes.device), config.latent)
+    folder = out / "latent"
+    if has_state(folder):
+        state.load(folder)
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            source = update_noise(config.seed, state.batches, codes.device, stream=1)
+            size = (config.latent.batch_size,)
+            index = torch.randint(len(codes), size, generator=source, device=codes.device)
+            yield codes[processes.part(index)]
+
+    stage = Stage("latent", LATENT_SCHEDULE, (1.0,), config.seed)
+    records = run_updates(stage, state, batches(), folder, processes)
+    yield from _logged(records, stage.name, state, out, processes)
+    averaged: LatentNet = state.ema.latent_net  # type: ignore[assignment]
+    return averaged

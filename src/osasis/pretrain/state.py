@@ -1,35 +1,38 @@
-"""The state of a training run: weights, their average, optimiser, noise, position."""
+"""The state of a training run: weights, their average, optimiser, position."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.pretrain.config import TrainConfig
 
+PIECE_BYTES = 15 * 2**20  # of a checkpoint's files; a larger tensor is a file of its own
+INDEX = "state.json"
+
 
 class TrainState:
-    """Everything an update changes; saved as one safetensors file, restored bit for bit."""
+    """Everything an update changes; saved in pieces, restored bit for bit."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, seed: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         self.model = model
         self.config = config
         self.ema = copy.deepcopy(model).eval().requires_grad_(False)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-        device = next(model.parameters()).device
-        self.noise = torch.Generator(device).manual_seed(seed)
         self.images = 0  # training images seen
         self.updates = 0
-        self.skipped = 0  # updates left out because the loss or gradient was not finite
+        self.skipped = 0  # updates left out because the gradient was not finite
 
     def learning_rate(self) -> float:
         """Linear warm-up, constant, linear anneal to zero at the end of the run."""
@@ -38,22 +41,25 @@ class TrainState:
         left = max(0.0, 1.0 - self.images / c.total_images)
         return c.learning_rate * warm * min(1.0, left / max(c.anneal, 1e-9))
 
-    def apply(self, loss: Tensor) -> bool:
-        """One update from `loss`; False, with weights untouched, if it is not finite."""
+    def apply(self) -> bool:
+        """One update from the gradients; False, with weights untouched, if they are not finite.
+
+        Raises:
+            OsasisError: that happened too often.
+        """
+        rate = self.learning_rate()
         self.images += self.config.batch_size
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        if not torch.isfinite(norm) or not torch.isfinite(loss):
+        if not torch.isfinite(norm):
             self.skipped += 1
             if self.skipped > 20 and self.skipped > self.updates // 10:
-                raise UserError(
+                raise OsasisError(
                     f"{self.skipped} updates had a loss or gradient that is not finite",
-                    hint="lower learning_rate, or train in float32",
+                    hint="lower learning_rate in the configuration and start in a new folder",
                 )
             return False
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = rate
         self.optimizer.step()
         self.updates += 1
         decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))
@@ -64,46 +70,79 @@ class TrainState:
 
     @property
     def batches(self) -> int:
-        """Batches drawn so far: the data stream's position."""
+        """Batches drawn so far: the position in the data and in the noise."""
         return self.updates + self.skipped
 
-    def save(self, path: Path) -> None:
-        """Write the whole state at once or not at all."""
+    def save(self, folder: Path) -> None:
+        """Write the whole state at once or not at all: the index names the pieces that count."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= optimizer_tensors(self.optimizer, "adam.")
-        tensors["noise"] = self.noise.get_state()
-        counts = {
+        names = []
+        for number, piece in enumerate(_pieces(tensors)):
+            names.append(f"state-{self.images:09d}-{number:02d}.safetensors")
+            with atomic_path(folder / names[-1]) as temporary:
+                save_file({k: v.contiguous() for k, v in piece.items()}, temporary)
+        index = {
             "images": self.images,
             "updates": self.updates,
             "skipped": self.skipped,
+            "pieces": names,
         }
-        with atomic_path(path) as temporary:
-            save_file(
-                {k: v.contiguous() for k, v in tensors.items()},
-                temporary,
-                metadata={"state": json.dumps(counts)},
-            )
+        with atomic_path(folder / INDEX) as temporary:
+            temporary.write_text(json.dumps(index))
+        for stale in set(folder.glob("state-*.safetensors")) - {folder / name for name in names}:
+            stale.unlink()
 
-    def load(self, path: Path) -> None:
+    def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
 
         Raises:
-            UserError: the file belongs to another architecture.
+            UserError: the state belongs to another architecture.
+            OsasisError: it is damaged.
         """
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
-            counts = json.loads(file.metadata()["state"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        index, tensors = _read(folder)
         try:
             for prefix, module in (("model.", self.model), ("ema.", self.ema)):
                 part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
                 module.load_state_dict(part)
         except RuntimeError as error:
             raise UserError(
-                f"{path} was written for another network: {error}",
+                f"{folder} was written for another network: {error}",
                 hint="continue with the configuration it was started with, or a new folder",
             ) from error
         restore_optimizer(self.optimizer, tensors, "adam.")
-        self.noise.set_state(tensors["noise"])
-        self.images, self.updates = counts["images"], counts["updates"]
-        self.skipped = counts["skipped"]
+        self.images, self.updates = index["images"], index["updates"]
+        self.skipped = index["skipped"]
+
+
+def has_state(folder: Path) -> bool:
+    """Whether `TrainState.save` finished there once."""
+    return (folder / INDEX).is_file()
+
+
+def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    piece: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if piece and size + tensor.nbytes > PIECE_BYTES:
+            yield piece
+            piece, size = {}, 0
+        piece[name] = tensor
+        size += tensor.nbytes
+    yield piece
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    tensors: dict[str, Tensor] = {}
+    try:
+        index = json.loads((folder / INDEX).read_text())
+        for name in index["pieces"]:
+            with safe_open(folder / Path(name).name, framework="pt") as file:  # type: ignore[no-untyped-call]
+                tensors |= {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise OsasisError(
+            f"the training state in {folder} is damaged: {error}",
+            hint="delete that folder to start again, or use another with -o",
+        ) from error
+    return index, tensors

@@ -1,125 +1,123 @@
-"""Training of the diffusion autoencoder and of its latent DPM (DiffAE sections 3.2 to 3.4)."""
+"""The loop of training, the same for the diffusion autoencoder and its latent DPM."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from osasis.device import mixed_precision
-from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
-from osasis.models.diffae import DiffAE
-from osasis.models.latent_net import LatentNet
-from osasis.pretrain.config import PretrainConfig
-from osasis.pretrain.data import ImageStream, index_images
+from osasis.diffusion.schedule import Schedule
+from osasis.pretrain.losses import DiffAELoss, LatentLoss, draw
+from osasis.pretrain.processes import Processes, update_noise
 from osasis.pretrain.state import TrainState
 
 
 @dataclass(frozen=True)
 class TrainRecord:
-    """What one update did.
+    """What one update did, or how far a stage without updates is.
 
     Attributes:
-        images: images (codes, for the latent DPM) seen so far.
+        stage: "diffae", "encode" or "latent".
+        images: images (codes, for the latent DPM) done so far.
         total_images: when the stage ends.
-        loss: mean over the batch.
+        losses: terms of the loss and their weighted sum "total", means over the whole batch.
         learning_rate: rate of the update.
         images_per_second: since this process started the stage.
-        stage: "diffae" or "latent".
         bad_images: files skipped so far because they cannot be read.
+        skipped: updates left out so far because the gradient was not finite.
     """
 
+    stage: str
     images: int
     total_images: int
-    loss: float
-    learning_rate: float
-    images_per_second: float
-    stage: str = "diffae"
+    losses: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    images_per_second: float = 0.0
     bad_images: int = 0
+    skipped: int = 0
 
 
-def diffae_loss(model: DiffAE, x0: Tensor, noise: torch.Generator, null_prob: float) -> Tensor:
-    """Denoising loss on the U-Net's own target, uniform over t (DiffAE Eq. 9, DDPM Eq. 14).
+@dataclass(frozen=True)
+class Stage:
+    """What differs between the networks that are trained.
 
-    With probability `null_prob` an image's z_sem is replaced by the null code (2207.12598).
+    Attributes:
+        name: "diffae" or "latent".
+        schedule: of the noise.
+        weights: of the terms of the loss, in their order.
+        seed: of noise and timesteps.
+        bad: names of unreadable files, filled while the data is read.
+    """
+
+    name: str
+    schedule: Schedule
+    weights: tuple[float, ...]
+    seed: int
+    bad: set[str] = field(default_factory=set)
+
+
+def run_updates(
+    stage: Stage,
+    state: TrainState,
+    batches: Iterator[Tensor],
+    folder: Path,
+    processes: Processes,
+) -> Generator[TrainRecord, None, None]:
+    """Train until the configuration's `total_images`, one record an update.
+
+    The state is written to `folder` at intervals and when the generator is closed, so that a kill
+    loses at most `checkpoint_seconds` and Ctrl-C nothing. A run that continues from it goes the
+    same way as one that was never stopped.
 
     Args:
-        x0: (B, 3, H, W) in [-1, 1].
-        noise: source of timesteps, noise and drops.
+        stage: what is trained.
+        state: where it stands.
+        batches: this process's shares of the batches from `state.batches` on.
+        folder: of the checkpoint.
+        processes: who takes part.
     """
-    batch = x0.shape[0]
-    device = x0.device
-    t = torch.randint(0, IMAGE_SCHEDULE.num_steps, (batch,), generator=noise, device=device)
-    eps = torch.randn(x0.shape, generator=noise, device=device)
-    alpha_bar = IMAGE_SCHEDULE.alpha_bar_at(t)
-    x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
-    z_sem = model.encode(x0)
-    if model.z_null is not None:
-        drop = torch.rand(batch, 1, generator=noise, device=device) < null_prob
-        z_sem = torch.where(drop, model.z_null[None].to(z_sem.dtype), z_sem)
-    out = model.unet(x_t, t, model.plain(z_sem))
-    target = eps
-    if model.config.prediction == "v":
-        target = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
-    return F.mse_loss(out.float(), target)
-
-
-def latent_loss(model: LatentNet, z: Tensor, noise: torch.Generator) -> Tensor:
-    """L1 denoising loss over normalised codes (DiffAE section 3.4)."""
-    t = torch.randint(0, LATENT_SCHEDULE.num_steps, (z.shape[0],), generator=noise, device=z.device)
-    eps = torch.randn(z.shape, generator=noise, device=z.device)
-    alpha_bar = LATENT_SCHEDULE.alpha_bar_at(t)[:, :, 0, 0]
-    z_t = alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * eps
-    return F.l1_loss(model(z_t, t), eps)
-
-
-def train_diffae(
-    config: PretrainConfig, checkpoint: Path, device: torch.device
-) -> Generator[TrainRecord, None, None]:
-    """Train the DiffAE, one record an update; continue from `checkpoint` where it exists.
-
-    The state is written to `checkpoint` at intervals and when the generator is closed, so that
-    stopping it (Ctrl-C, a kill between two writes) loses at most `checkpoint_seconds`.
-    """
-    train = config.train
-    size = config.model.unet.image_size
-    stream = ImageStream(index_images(config.data), size, train.batch_size, config.seed)
-    torch.manual_seed(config.seed)
-    model = DiffAE(config.model).to(device)
-    state = TrainState(model, train, config.seed)
-    if checkpoint.exists():
-        state.load(checkpoint)
-        stream.position = state.batches
-    # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    train, device = state.config, processes.device
+    module = processes.wrap(state.model, compiled=train.compiled)
+    weights = torch.tensor(stage.weights, device=device)
     saved = started = time.monotonic()
     begun_at = state.images
     try:
-        for x0 in stream:
-            if state.images >= train.total_images:
-                return
-            batch = x0.to(device, memory_format=torch.channels_last)
-            rate = state.learning_rate()
+        while state.images < train.total_images:
+            x0 = next(batches).to(device)
+            noise = update_noise(stage.seed, state.batches, device)
+            shape = torch.Size((train.batch_size, *x0.shape[1:]))
+            drawn = draw(shape, stage.schedule, train.null_probability, noise)
+            state.optimizer.zero_grad(set_to_none=True)
             with mixed_precision(device):
-                loss = diffae_loss(model, batch, state.noise, train.null_probability)
-            state.apply(loss)
+                terms = module(x0, *map(processes.part, (drawn.t, drawn.eps, drawn.keep)))
+            processes.backward((terms * weights).sum())
+            rate = state.learning_rate()
+            state.apply()
             now = time.monotonic()
-            speed = (state.images - begun_at) / (now - started)
+            values = processes.mean(terms.detach())
             yield TrainRecord(
+                stage.name,
                 state.images,
                 train.total_images,
-                loss.item(),
+                _named(state.model, values, float((values * weights).sum())),
                 rate,
-                speed,
-                bad_images=len(stream.bad),
+                (state.images - begun_at) / (now - started),
+                len(stage.bad),
+                state.skipped,
             )
-            if now - saved > train.checkpoint_seconds:
-                state.save(checkpoint)
+            if processes.is_main and now - saved > train.checkpoint_seconds:
+                state.save(folder)
                 saved = now
     finally:
-        state.save(checkpoint)
+        if processes.is_main:
+            state.save(folder)
+
+
+def _named(model: torch.nn.Module, values: Tensor, total: float) -> dict[str, float]:
+    terms = model.terms if isinstance(model, (DiffAELoss, LatentLoss)) else ()
+    return {**dict(zip(terms, values.tolist(), strict=True)), "total": total}

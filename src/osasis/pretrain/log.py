@@ -1,0 +1,113 @@
+"""What a run leaves for people to read: a line of JSON now and then, and TensorBoard's curves."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from osasis.files import atomic_path
+from osasis.pretrain.train import TrainRecord
+
+LOG = "log.jsonl"
+CURVES = "tensorboard"
+SECONDS = 10.0  # between two lines
+
+
+class RunLog:
+    """Writes the means of records to `log.jsonl` and, where it is installed, to TensorBoard.
+
+    Lines behind the point a run continues from are taken back, so that the log never runs in two
+    branches.
+
+    Args:
+        folder: of the run.
+        stage: whose records come.
+        images: where the run continues.
+        seconds: between two lines.
+    """
+
+    def __init__(self, folder: Path, stage: str, images: int, *, seconds: float = SECONDS) -> None:
+        self._path = folder / LOG
+        self._seconds = seconds
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._last: TrainRecord | None = None
+        self._written = time.monotonic()
+        self._take_back(stage, images)
+        self._curves: Any = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._curves = SummaryWriter(
+                str(folder / CURVES / stage), purge_step=images if images else None
+            )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._write()
+        if self._curves is not None:
+            self._curves.close()
+
+    def add(self, record: TrainRecord) -> None:
+        """Take one record in."""
+        for name, value in record.losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        self._last = record
+        if time.monotonic() - self._written >= self._seconds:
+            self._write()
+
+    def _write(self) -> None:
+        if self._last is None or not self._count:
+            return
+        losses = {name: total / self._count for name, total in self._sums.items()}
+        line = {**asdict(self._last), "losses": losses, "updates": self._count}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._curves is not None:
+            self._draw(losses, self._last)
+        self._sums, self._count, self._written = {}, 0, time.monotonic()
+
+    def _draw(self, losses: Mapping[str, float], record: TrainRecord) -> None:
+        scalars = {f"loss/{name}": value for name, value in losses.items()}
+        scalars |= {
+            "learning_rate": record.learning_rate,
+            "images_per_second": record.images_per_second,
+        }
+        for name, value in scalars.items():
+            self._curves.add_scalar(name, value, record.images)
+
+    def _take_back(self, stage: str, images: int) -> None:
+        if not self._path.exists():
+            return
+        kept = [line for line in read_log(self._path) if _before(line, stage, images)]
+        with atomic_path(self._path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; one that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _before(line: Mapping[str, Any], stage: str, images: int) -> bool:
+    return bool(line["stage"] != stage or line["images"] <= images)
