@@ -1,0 +1,156 @@
+"""`osasis density`: which photos are hard for a base."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osasis.cli.options import add_base, add_device, make_writable, positive, whole
+from osasis.cli.progress import Progress
+from osasis.errors import OsasisError, UserError
+
+if TYPE_CHECKING:
+    from osasis.cli.options import Subparsers
+    from osasis.evaluate.ranking import Ranked, Ranking
+
+EPILOG = """\
+examples:
+  osasis density photos/ -o ranking.csv
+      the hardest first; ranking.png shows both ends with their reconstructions
+  osasis density photos/ -o ranking.csv --top 100
+      only the 100 hardest and the 100 easiest
+  osasis density faces/ --hard microphones/ -o ranking.csv
+      also says how well the photos of microphones/ are told from those of faces/ (AUC)
+
+A photo's score is the LPIPS between it and pictures drawn from its semantic code and fresh noise:
+high where the code alone does not hold what is in the photo, as with hands, hats and microphones.
+The same photo always gets the same score. Ctrl-C keeps the scores; the same command goes on.
+"""
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Add the command to `osasis`."""
+    parser = subparsers.add_parser(
+        "density",
+        help="rank photos by how hard they are for a base",
+        description="Rank photos by density: which are unlike what the base has learned to draw.",
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "photos", nargs="+", type=Path, metavar="PHOTO_OR_DIR", help="photos, folders of photos"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("ranking.csv"),
+        metavar="FILE",
+        help="CSV to write; the sheet gets the same name with .png (default: %(default)s)",
+    )
+    parser.add_argument("--top", type=positive, metavar="N", help="keep only N of each end")
+    parser.add_argument(
+        "--hard",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PHOTO_OR_DIR",
+        help="photos expected to be hard: ranked too, and the AUC against the others is said",
+    )
+    parser.add_argument(
+        "--draws", type=positive, default=4, metavar="N", help="noise draws (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=positive, default=20, metavar="N", help="DDIM steps (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of the draws")
+    add_base(parser)
+    add_device(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the photos, write the ranking and the sheet, say what was found."""
+    output: Path = args.output
+    if output.suffix != ".csv":
+        raise UserError(f"the ranking is a .csv file, not {output}", hint="-o ranking.csv")
+    from osasis.imaging.load import find_images
+
+    photos = find_images(args.photos)
+    hard = find_images(args.hard) if args.hard else []
+    expected = {p.resolve() for p in hard}
+    photos = [p for p in photos if p.resolve() not in expected]
+    make_writable(output.parent)
+
+    from osasis.base import load_base
+    from osasis.evaluate.density import DensityRanker
+    from osasis.evaluate.ranking import Ranking, ends_of, write_ranking
+    from osasis.imaging.save import save_image
+    from osasis.perception.judges import load_judges
+
+    base = load_base(args.base, device=args.device)
+    ranker = DensityRanker(
+        base,
+        load_judges(device=base.device).lpips,
+        draws=args.draws,
+        steps=args.steps,
+        seed=args.seed,
+    )
+    ranking = Ranking(ranker, output.with_name(f".{output.stem}.partial.json"))
+    ranked = _score(ranking, photos, hard, output)
+    ranked.sort(key=lambda entry: -entry.score.stochastic)
+    ranks = {id(entry): rank for rank, entry in enumerate(ranked, 1)}
+    kept = ends_of(ranked, args.top) if args.top else ranked
+    write_ranking(output, kept, [ranks[id(entry)] for entry in kept])
+    save_image(ranking.sheet(ranked), output.with_suffix(".png"))
+    ranking.finish()
+    print(f"wrote {output} ({len(kept)} of {len(ranked)} photos) and {output.with_suffix('.png')}")
+    if hard:
+        _say_auc(ranked)
+    return _say_bad(ranking.bad)
+
+
+def _score(ranking: Ranking, photos: list[Path], hard: list[Path], output: Path) -> list[Ranked]:
+    total = len(photos) + len(hard)
+    found = []
+    try:
+        with Progress() as progress:
+            progress.update("score", 0, total)
+            for count, entry in enumerate(ranking.score(photos, hard), 1):
+                if entry is not None:
+                    found.append(entry)
+                progress.update("score", count, total)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; the scores so far are kept beside {output}\n"
+            "hint: run the same command again to go on"
+        ) from None
+    if not found:
+        raise UserError("none of the photos could be read", hint=str(ranking.bad[0][1]))
+    return found
+
+
+def _say_auc(ranked: list[Ranked]) -> None:
+    from osasis.evaluate.density import area_under_curve, auc_interval
+
+    positive = [entry.score.stochastic for entry in ranked if entry.hard]
+    negative = [entry.score.stochastic for entry in ranked if not entry.hard]
+    if not positive or not negative:
+        print("no AUC: it needs photos of both kinds")
+        return
+    auc = area_under_curve(positive, negative)
+    low, high = auc_interval(positive, negative)
+    print(
+        f"AUC {auc:.3f} [{low:.3f}, {high:.3f}]: the chance that one of the {len(positive)} "
+        f"photos expected to be hard scores above one of the other {len(negative)} (0.5: none)"
+    )
+
+
+def _say_bad(bad: list[tuple[Path, OsasisError]]) -> int:
+    if not bad:
+        return 0
+    print(f"error: {len(bad)} photos could not be read:", file=sys.stderr)
+    for path, error in bad:
+        print(f"  {path}: {error}", file=sys.stderr)
+    return 1

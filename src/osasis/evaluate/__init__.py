@@ -1,0 +1,1 @@
+"""Numbers one can trust: metrics, density ranking, tables and reports."""

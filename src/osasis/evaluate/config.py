@@ -1,0 +1,201 @@
+"""What is evaluated: methods, photos and styles, read from a TOML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from osasis.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# key that says what a method is -> the other keys it may have
+METHOD_KINDS = {
+    "folder": set(),
+    "preset": {"set", "stylize", "seed", "embedder"},
+    "learned": {"stylize"},
+    "peer": {"set"},
+    "reconstruct": {"set", "seed"},
+}
+DEFAULT_SIZE = 256
+_KEYS = {"title", "size", "photos", "styles", "metrics", "methods", "base", "bootstrap"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        name: what it is called; also the name of its folder.
+        kind: "folder" (outputs of any program), "preset" (learned and redrawn on the spot),
+            "learned" (style files), "peer" (a stylizer that is not ours) or "reconstruct".
+        value: the folder, the preset, the folder of style files or "shipped", the peer, or "full"
+            or "stochastic".
+        options: what else the file says about it.
+    """
+
+    name: str
+    kind: str
+    value: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def uses_style(self) -> bool:
+        """Whether its outputs depend on a style image."""
+        return self.kind != "reconstruct"
+
+    def slug(self, *more: str) -> str:
+        """Name of its folder of outputs; it changes with anything that changes the outputs."""
+        text = json.dumps([self.kind, self.value, self.options, *more], sort_keys=True)
+        plain = "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
+        return f"{plain or 'method'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """One evaluation.
+
+    Attributes:
+        title: heading of the report.
+        methods: the rows.
+        photos: folder of photos, or one photo.
+        styles: folders of style images by the name of their source; empty for reconstructions.
+        size: side in pixels at which everything is measured.
+        metrics: names of metrics; None takes all whose networks are there.
+        base: base of the presets, by name or path.
+        bootstrap: resamples of photos and styles.
+    """
+
+    title: str
+    methods: tuple[Method, ...]
+    photos: Path
+    styles: dict[str, Path]
+    size: int = DEFAULT_SIZE
+    metrics: tuple[str, ...] | None = None
+    base: str = "faces-128"
+    bootstrap: int = 1000
+
+
+def load_evaluation(
+    path: Path,
+    *,
+    photos: Path | None = None,
+    styles: Mapping[str, Path] | None = None,
+    size: int | None = None,
+    base: str | None = None,
+    preset: str | None = None,
+) -> EvaluationConfig:
+    """Read a TOML file; folders in it are relative to it, arguments replace what it says.
+
+    Raises:
+        UserError: it cannot be read, lacks something, or says something unknown.
+    """
+    raw = _read(path)
+    here = path.parent
+    _known(raw, _KEYS, str(path))
+    places = {k: here / str(v) for k, v in _table(raw, "styles", path).items()}
+    places = dict(styles) if styles else places
+    where = photos or (here / str(raw["photos"]) if "photos" in raw else None)
+    if where is None:
+        raise UserError(f"{path} does not say where the photos are", hint="add --photos FOLDER")
+    methods = tuple(_method(entry, here, path) for entry in raw.get("methods", ()))
+    if preset is not None:
+        methods = tuple(replace(m, value=preset) if m.kind == "preset" else m for m in methods)
+    if not methods:
+        raise UserError(f"{path} names no method", hint="add a [[methods]] table")
+    names = [m.name for m in methods]
+    if len(set(names)) < len(names):
+        raise UserError(f"two methods of {path} have the same name: {', '.join(names)}")
+    if not places and any(m.uses_style for m in methods):
+        raise UserError(
+            f"{path} does not say where the style images are", hint="add --styles NAME=FOLDER"
+        )
+    return EvaluationConfig(
+        title=str(raw.get("title", path.stem)),
+        methods=methods,
+        photos=where,
+        styles=places,
+        size=size or _whole(raw, "size", DEFAULT_SIZE, 16, path),
+        metrics=tuple(map(str, raw["metrics"])) if "metrics" in raw else None,
+        base=base or _place(str(raw.get("base", "faces-128")), here),
+        bootstrap=_whole(raw, "bootstrap", 1000, 0, path),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+
+
+def _known(table: Mapping[str, Any], keys: set[str], where: str) -> None:
+    unknown = sorted(set(table) - keys)
+    if unknown:
+        raise UserError(
+            f"{where} has unknown keys: {', '.join(unknown)}",
+            hint=f"known are {', '.join(sorted(keys))}",
+        )
+
+
+def _table(raw: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    table = raw.get(key, {})
+    if not isinstance(table, dict):
+        raise UserError(f"{key} in {path} must be a table such as [{key}] with NAME = 'FOLDER'")
+    return table
+
+
+def _whole(raw: Mapping[str, Any], key: str, default: int, least: int, path: Path) -> int:
+    value = raw.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{key} in {path} must be a whole number of at least {least}")
+    return value
+
+
+def _method(entry: Mapping[str, Any], here: Path, path: Path) -> Method:
+    name = str(entry.get("name", ""))
+    kinds = [kind for kind in METHOD_KINDS if kind in entry]
+    if not name or len(kinds) != 1:
+        raise UserError(
+            f"a method of {path} needs a name and one of {', '.join(METHOD_KINDS)}",
+            hint=f"it has {', '.join(entry)}",
+        )
+    kind = kinds[0]
+    _known(entry, {"name", kind} | METHOD_KINDS[kind], f"method {name!r} of {path}")
+    value = str(entry[kind])
+    if kind == "folder" or (kind == "learned" and value != "shipped"):
+        value = str(here / value)
+    return Method(name, kind, value, {k: v for k, v in entry.items() if k not in ("name", kind)})
+
+
+def _place(base: str, here: Path) -> str:
+    return str(here / base) if (here / base).is_file() else base
+
+
+def parse_styles(texts: Sequence[str]) -> dict[str, Path]:
+    """Folders of style images from texts such as 'paintings=styles/' or just 'styles/'.
+
+    Raises:
+        UserError: one is not there, or two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, separator, place = text.partition("=")
+        path = Path(place if separator else text).expanduser()
+        label = name if separator else path.stem
+        if not path.exists():
+            raise UserError(f"there are no style images at {path}", hint="give NAME=FOLDER")
+        if label in found:
+            raise UserError(f"two sources of styles are called {label!r}", hint="give NAME=FOLDER")
+        found[label] = path
+    return found

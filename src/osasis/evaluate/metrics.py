@@ -1,0 +1,248 @@
+"""The measures of a stylized picture, each with the network that makes it what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from osasis.errors import UserError
+from osasis.evaluate.networks import NETWORKS, here, network_path, version_of
+from osasis.hub.registry import assets
+from osasis.imaging.tensors import to_tensor
+from osasis.perception.judges import VGG_ASSET, VggJudges, load_judges
+from osasis.perception.protocol import Embedder
+
+if TYPE_CHECKING:
+    from osasis.evaluate.identity import Recogniser
+
+# network that a metric needs, None for one that is in the package
+METRICS: dict[str, str | None] = {
+    "lpips": None,
+    "lpips-5": "lpips",
+    "identity-sface": "sface",
+    "identity-arcface": "arcface",
+    "structure-vgg16": None,
+    "structure-dino": "dino",
+    "style-vgg16": None,
+    "style-clip": "clip",
+    "direction-vgg16": None,
+    "direction-clip": "clip",
+    "fid": "inception",
+    "art-fid": "art-inception",
+}
+SET_METRICS = ("fid", "art-fid")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One output with its photo and style image, RGB, all squares of the evaluation's size."""
+
+    output: Image.Image
+    photo: Image.Image
+    style: Image.Image | None
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a number is: scores of different networks, sizes or rules must not be mixed.
+
+    Attributes:
+        key: name in tables and files.
+        title: name for people.
+        network: the network it is measured with.
+        version: first digits of the SHA-256 of the network's file.
+        resize: what happens to pictures before the network sees them.
+        better: "higher" or "lower".
+        needs_style: whether it compares with the style image.
+    """
+
+    key: str
+    title: str
+    network: str
+    version: str
+    resize: str
+    better: str
+    needs_style: bool
+
+    def identity(self, size: int) -> str:
+        """What a cached score is filed under: it changes with anything that changes the number."""
+        return f"{self.key}:{self.version}:{size}"
+
+    def describe(self, samples: int) -> dict[str, Any]:
+        """As a table for reports, with the number of scores behind it."""
+        return asdict(self) | {"samples": samples}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure of one output; `made_do` says whether the last score needed a substitute."""
+
+    info: MetricInfo
+    score: Callable[[Pictures], float]
+    made_do: Callable[[], bool] | None = None
+
+
+def metric_names(wanted: Sequence[str] | None, given: Mapping[str, Path]) -> list[str]:
+    """The metrics to compute: those asked for, or all whose networks are there.
+
+    Raises:
+        UserError: an unknown one, or one whose network is not there.
+    """
+    if wanted is None:
+        return [name for name, network in METRICS.items() if not network or here(network, given)]
+    for name in wanted:
+        if name not in METRICS:
+            raise UserError(f"there is no metric {name!r}", hint=f"metrics: {', '.join(METRICS)}")
+        network = METRICS[name]
+        if network is not None:
+            network_path(network, given)
+    return list(wanted)
+
+
+class MetricFactory:
+    """Makes metrics; what several of them need is loaded once.
+
+    Args:
+        given: files of networks, see `parse_networks`.
+        photos: the evaluation's photos, from whose mean directions start.
+        photos_id: stands for these photos in the identity of scores.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Path],
+        photos: Sequence[Image.Image],
+        photos_id: str,
+        device: torch.device,
+    ) -> None:
+        self._given, self._device = given, device
+        self._photos, self._photos_id = photos, photos_id
+        self._judges: VggJudges = load_judges(device=device)
+        self._clip: Embedder | None = None
+
+    def make(self, name: str) -> Metric:
+        """The metric of that name, its network loaded.
+
+        Raises:
+            UserError: its network is not there or is damaged.
+        """
+        family, _, network = name.partition("-")
+        if family == "lpips":
+            return self._lpips(name)
+        if family == "identity":
+            return self._identity(name, "sface" if network == "sface" else "arcface")
+        if family == "structure":
+            return self._structure(name, network)
+        return self._embedding(name, family, network)
+
+    def _path(self, network: str) -> Path:
+        return network_path(network, self._given)
+
+    def _info(self, name: str, title: str, resize: str, better: str, style: bool) -> MetricInfo:
+        network = METRICS[name]
+        if network is None:
+            label, path = "VGG16 in the package", assets() / VGG_ASSET
+        else:
+            label, path = NETWORKS[network].title, self._path(network)
+        return MetricInfo(name, title, label, version_of(path), resize, better, style)
+
+    def _lpips(self, name: str) -> Metric:
+        judges = self._judges
+        if name == "lpips-5":
+            judges = load_judges(self._path("lpips"), self._device)
+        title = f"LPIPS ({judges.lpips.name})"
+        info = self._info(name, title, "none", "lower", False)
+        return Metric(
+            info,
+            lambda p: float(judges.lpips(self._tensor(p.output), self._tensor(p.photo))),
+        )
+
+    def _identity(self, name: str, kind: Recogniser) -> Metric:
+        from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity
+
+        similarity = IdentitySimilarity(FaceEmbedder(kind, self._path(kind)))
+        resize = "aligned to 112 x 112 by five landmarks (YuNet), bilinear"
+        info = self._info(name, f"Identity ({kind})", resize, "higher", False)
+        return Metric(info, lambda p: similarity(p.output, p.photo), lambda: not similarity.found)
+
+    def _structure(self, name: str, network: str) -> Metric:
+        from osasis.evaluate.structure import DinoKeys, VggStructure, structure_distance
+
+        features: Callable[[Tensor], Tensor] = (
+            VggStructure(self._judges.trunk)
+            if network == "vgg16"
+            else DinoKeys(self._path("dino"), self._device)
+        )
+        what = "VGG16 relu4_1" if network == "vgg16" else "DINO keys"
+        resize = "bilinear, antialiased, to 224 x 224"
+        info = self._info(name, f"Structure distance ({what})", resize, "lower", False)
+
+        def score(p: Pictures) -> float:
+            both = features(torch.cat([self._tensor(p.output), self._tensor(p.photo)]))
+            return float(structure_distance(both[:1], both[1:]))
+
+        return Metric(info, score)
+
+    def _embedding(self, name: str, family: str, network: str) -> Metric:
+        embedder = self._judges.statistics if network == "vgg16" else self._clip_embedder()
+        what = "VGG16 statistics" if network == "vgg16" else "CLIP"
+        resize = (
+            f"bicubic, antialiased, to at most {self._judges.statistics.max_size}"
+            if network == "vgg16"
+            else "bicubic, antialiased, to the network's size, CLIP's normalisation"
+        )
+        title = "Style similarity" if family == "style" else "Directional similarity"
+        info = self._info(name, f"{title} ({what})", resize, "higher", True)
+        if family == "style":
+            return Metric(info, lambda p: style_similarity(embedder, *self._two(p)))
+        with torch.no_grad():
+            mean = torch.stack([embedder(self._tensor(photo))[0] for photo in self._photos]).mean(0)
+        info = MetricInfo(**{**asdict(info), "version": f"{info.version}-{self._photos_id}"})
+        return Metric(
+            info,
+            lambda p: directional_similarity(
+                embedder, *self._two(p), photo=self._tensor(p.photo), photos_mean=mean[None]
+            ),
+        )
+
+    def _clip_embedder(self) -> Embedder:
+        if self._clip is None:
+            from osasis.perception.clip import ClipEmbedder
+
+            self._clip = ClipEmbedder(self._path("clip"), device=self._device)
+        return self._clip
+
+    def _tensor(self, picture: Image.Image) -> Tensor:
+        return to_tensor(picture).to(self._device)
+
+    def _two(self, p: Pictures) -> tuple[Tensor, Tensor]:
+        if p.style is None:
+            raise ValueError("this metric needs a style image")
+        return self._tensor(p.output), self._tensor(p.style)
+
+
+@torch.no_grad()
+def style_similarity(embedder: Embedder, output: Tensor, style: Tensor) -> float:
+    """Cosine of the embeddings of an output and the style image, (1, 3, H, W) in [-1, 1]."""
+    return float(F.cosine_similarity(embedder(output), embedder(style)))
+
+
+@torch.no_grad()
+def directional_similarity(
+    embedder: Embedder, output: Tensor, style: Tensor, *, photo: Tensor, photos_mean: Tensor
+) -> float:
+    """Cosine of `E(output) - E(photo)` and `E(style) - mean E(photos)` (StyleGAN-NADA, 2108.00946).
+
+    The photos' mean stands for the photo domain, so that every method is held to one direction.
+    """
+    made = embedder(output) - embedder(photo)
+    wanted = embedder(style) - photos_mean
+    return float(F.cosine_similarity(made, wanted))

@@ -1,0 +1,112 @@
+"""The networks that metrics need and that are too large, or not free enough, to be shipped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from osasis.errors import UserError
+from osasis.hub import artefacts
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that judges.
+
+    Attributes:
+        title: its name in reports.
+        artefact: what `osasis models fetch` calls it; None where it has to be given as a file.
+    """
+
+    title: str
+    artefact: str | None
+
+
+NETWORKS = {
+    "inception": Network("Inception-v3 of FID (TensorFlow 2015)", "inception-fid"),
+    "art-inception": Network("Inception-v3 of ArtFID", "artfid-inception"),
+    "lpips": Network("VGG16 and LPIPS v0.1 heads, five layers (features.N.*, linN.*)", None),
+    "sface": Network("SFace", "sface"),
+    "arcface": Network("ArcFace MobileFaceNet (WebFace600K)", "arcface"),
+    "dino": Network("DINO ViT-B/8", "dino-vitb8"),
+    "clip": Network("CLIP", "clip-vit-b32"),
+}
+
+
+def parse_networks(texts: Sequence[str]) -> dict[str, Path]:
+    """Files of networks by name, from texts such as 'inception=weights/inception.safetensors'.
+
+    Raises:
+        UserError: not NAME=FILE, an unknown name, or no such file.
+    """
+    found = {}
+    for text in texts:
+        name, separator, file = text.partition("=")
+        if not separator or name not in NETWORKS:
+            raise UserError(
+                f"{text!r} is not NAME=FILE with a known network",
+                hint=f"networks are {', '.join(NETWORKS)}",
+            )
+        path = Path(file).expanduser()
+        if not path.exists():
+            raise UserError(f"the network {name} is not at {path}: no such file or folder")
+        found[name] = path
+    return found
+
+
+def network_path(name: str, given: Mapping[str, Path]) -> Path:
+    """Where the network `name` lies: as given, or as fetched.
+
+    Raises:
+        UserError: neither; the message says what fetches it.
+    """
+    if name in given:
+        return given[name]
+    network = NETWORKS[name]
+    if network.artefact is None:
+        raise UserError(
+            f"{network.title} is needed and was not given", hint=f"add --network {name}=FILE"
+        )
+    return artefacts.path(network.artefact)
+
+
+def here(name: str, given: Mapping[str, Path]) -> Path | None:
+    """Where the network `name` lies; None where it was neither given nor fetched."""
+    artefact = NETWORKS[name].artefact
+    return given.get(name) or (artefacts.fetched(artefact) if artefact else None)
+
+
+@lru_cache(maxsize=32)
+def version_of(path: Path) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of a file, or of all files of a folder."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"the weights {path} do not exist")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path} is no safetensors file: {error}",
+            hint=f"of a PyTorch checkpoint: osasis models fetch NAME --from {path}",
+        ) from error

@@ -1,0 +1,214 @@
+"""Outputs of an evaluation's methods, learned and redrawn on the spot where they are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from osasis.base import Base, load_base
+from osasis.errors import UserError
+from osasis.evaluate.config import EvaluationConfig, Method
+from osasis.evaluate.density import reconstruct
+from osasis.evaluate.peers import check_peer, run_peer
+from osasis.hub.registry import find_style
+from osasis.imaging.load import IMAGE_SUFFIXES, load_image
+from osasis.imaging.tensors import fit_square, to_images, to_tensor
+from osasis.perception.judges import load_judges
+from osasis.perception.vgg import VggTrunk
+from osasis.style.config import PRESETS, LearnConfig
+from osasis.style.file import Style, load_style
+from osasis.style.learn import StepRecord, StyleLearner
+from osasis.stylize.stylizer import Stylizer
+
+STYLIZE_OPTIONS = {
+    "style_levels",
+    "lambda_spn",
+    "strength",
+    "t0",
+    "variation",
+    "seed",
+    "swap_codes",
+}
+
+
+class Painters:
+    """Makes the outputs of methods; what several of them need is loaded once, when it is needed.
+
+    Args:
+        config: the evaluation.
+        folder: where learned styles are kept.
+        device: where to compute; None takes the best there is.
+    """
+
+    def __init__(self, config: EvaluationConfig, folder: Path, device: torch.device) -> None:
+        self._config, self._folder, self._device = config, folder, device
+
+    @cached_property
+    def base(self) -> Base:
+        """The evaluation's base."""
+        return load_base(self._config.base, device=str(self._device))
+
+    @cached_property
+    def _trunk(self) -> VggTrunk:
+        return load_judges(device=self._device).trunk
+
+    def identity(self, method: Method) -> str:
+        """The base the outputs depend on; empty for methods without one."""
+        return self.base.hash if method.kind in ("preset", "learned", "reconstruct") else ""
+
+    def check(self, method: Method) -> None:
+        """Refuse what cannot work before hours are spent on the rest.
+
+        Raises:
+            UserError: an unknown preset, setting, peer or kind of reconstruction.
+        """
+        unknown = set(method.options.get("stylize", {})) - STYLIZE_OPTIONS
+        if unknown:
+            raise UserError(
+                f"{method.name}: stylize has no setting {unknown.pop()!r}",
+                hint=f"there are {', '.join(sorted(STYLIZE_OPTIONS))}",
+            )
+        if method.kind == "preset":
+            learn_config(method)
+        elif method.kind == "peer":
+            check_peer(method.value, method.options.get("set", {}))
+        elif method.kind == "reconstruct" and method.value not in ("full", "stochastic"):
+            raise UserError(f"{method.name}: reconstruct is 'full' or 'stochastic'")
+
+    def learn(self, method: Method, style: Path, name: str) -> Iterator[StepRecord]:
+        """Learn a preset's style into the folder unless it is there; interrupted, it goes on."""
+        target = self._style_file(method, name)
+        if method.kind != "preset" or target.exists():
+            return
+        learner = StyleLearner(
+            self.base,
+            load_image(style),
+            learn_config(method),
+            seed=int(method.options.get("seed", 0)),
+            name=style.stem,
+            embedder=method.options.get("embedder"),
+            snapshot=target.with_name(f".{target.stem}.partial.safetensors"),
+        )
+        with closing(learner.steps()) as steps:
+            yield from steps
+        learner.style().save(target)
+        learner.finish()
+
+    def paint(
+        self, method: Method, style: Path | None, name: str, photos: Sequence[Path]
+    ) -> Iterator[Image.Image]:
+        """Redraw photos, in order, one picture each."""
+        if method.kind == "reconstruct":
+            yield from self._reconstructions(method, photos)
+        elif style is None:
+            raise ValueError(f"{method.name} needs a style image")
+        elif method.kind == "peer":
+            size = self._config.size
+            options = method.options.get("set", {})
+            target = fit_square(load_image(style), size)
+            for photo in photos:
+                content = fit_square(load_image(photo), size)
+                yield run_peer(method.value, options, content, target, self._trunk, self._device)
+        else:
+            yield from self._redraw(method, self._style(method, style, name), photos)
+
+    def _style_file(self, method: Method, name: str) -> Path:
+        return self._folder / method.slug(self.identity(method)) / f"{name}.safetensors"
+
+    def _style(self, method: Method, picture: Path, name: str) -> Style:
+        if method.kind == "preset":
+            return load_style(self._style_file(method, name))
+        if method.value == "shipped":
+            return load_style(find_style(picture.stem))
+        found = sorted(Path(method.value).glob(f"{picture.stem}*.safetensors"))
+        if not found:
+            raise UserError(
+                f"{method.name}: {method.value} holds no style file for {picture.name}",
+                hint=f"osasis learn {picture} -o {Path(method.value) / picture.stem}.safetensors",
+            )
+        return load_style(found[0])
+
+    def _redraw(
+        self, method: Method, style: Style, photos: Sequence[Path]
+    ) -> Iterator[Image.Image]:
+        given = dict(method.options.get("stylize", {}))
+        if "style_levels" in given:
+            given["style_levels"] = tuple(given["style_levels"])
+        yield from Stylizer(self.base, style, **given).stream([str(photo) for photo in photos])
+
+    def _tensor(self, photo: Path) -> Tensor:
+        return to_tensor(fit_square(load_image(photo), self.base.image_size))
+
+    def _reconstructions(self, method: Method, photos: Sequence[Path]) -> Iterator[Image.Image]:
+        steps = int(method.options.get("set", {}).get("steps", 50))
+        seed = int(method.options.get("seed", 0))
+        for photo in photos:
+            seeds = [seed] if method.value == "stochastic" else None
+            yield from to_images(reconstruct(self.base, self._tensor(photo), steps, seeds=seeds))
+
+
+def learn_config(method: Method) -> LearnConfig:
+    """The configuration of a preset method, its changes made.
+
+    Raises:
+        UserError: no such preset or setting.
+    """
+    if method.value not in PRESETS:
+        raise UserError(f"{method.name}: no preset {method.value!r}", hint=", ".join(PRESETS))
+    changed: LearnConfig = override(PRESETS[method.value], method.options.get("set", {}))
+    return changed
+
+
+def override(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A dataclass with some fields replaced, nested ones by nested tables.
+
+    Raises:
+        UserError: there is no such field, or its value is refused.
+    """
+    known = {f.name for f in fields(config)}
+    values = {}
+    for name, value in changes.items():
+        if name not in known:
+            raise UserError(f"there is no setting {name!r}", hint=f"there are {sorted(known)}")
+        before = getattr(config, name)
+        if is_dataclass(before) and isinstance(value, dict):
+            values[name] = override(before, value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return replace(config, **values)
+
+
+def folder_outputs(
+    method: Method, style: Path | None, photos: Sequence[Path], *, one_style: bool
+) -> list[Path]:
+    """Files of a folder method: FOLDER/STYLE/PHOTO.*, or FOLDER/PHOTO.* where there is one style.
+
+    Raises:
+        UserError: some are not there.
+    """
+    folder = Path(method.value)
+    places = [folder / style.stem] if style else []
+    places += [folder] if one_style or style is None else []
+    place = next((p for p in places if p.is_dir()), None)
+    if place is None:
+        raise UserError(
+            f"{method.name}: there is no folder {places[0]}",
+            hint="outputs are expected as FOLDER/STYLE/PHOTO.png, named as the pictures are",
+        )
+    there = {p.stem: p for p in sorted(place.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
+    missing = [photo.name for photo in photos if photo.stem not in there]
+    if missing:
+        raise UserError(
+            f"{method.name}: {place} lacks {len(missing)} of {len(photos)} photos, for example "
+            f"{missing[0]}",
+            hint="file names must be those of the photos, the suffix may differ",
+        )
+    return [there[photo.stem] for photo in photos]

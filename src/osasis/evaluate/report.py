@@ -1,0 +1,158 @@
+"""The report of an evaluation: CSV, JSON, Markdown, HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from osasis._version import __version__
+from osasis.evaluate.page import html_page
+from osasis.evaluate.run import Evaluation, Score
+from osasis.evaluate.tables import Estimate
+from osasis.files import atomic_path
+
+Cells = dict[str, dict[str, dict[str, Estimate]]]
+
+
+def write_report(evaluation: Evaluation, command: str) -> list[Path]:
+    """Write scores.csv, report.json, table.md and report.html, each at once or not at all.
+
+    Args:
+        evaluation: whose steps are done.
+        command: what was run, to be said in the report.
+    """
+    facts = facts_of(evaluation, command)
+    contents = {
+        "scores.csv": scores_csv(evaluation.result.scores),
+        "report.json": json.dumps(facts, indent=1),
+        "table.md": markdown(evaluation, facts),
+        "report.html": html_page(evaluation, facts),
+    }
+    written = []
+    for name, text in contents.items():
+        path = evaluation.out / name
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def facts_of(evaluation: Evaluation, command: str) -> dict[str, Any]:
+    """Everything of a report but the scores of single pictures, ready for JSON."""
+    config, result = evaluation.config, evaluation.result
+    return {
+        "title": config.title,
+        "osasis": __version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "size": config.size,
+        "base": config.base,
+        "photos": len(evaluation.photos),
+        "styles": {name: [p.stem for p in paths] for name, paths in evaluation.styles.items()},
+        "methods": {
+            m.name: {m.kind: m.value if m.kind != "folder" else Path(m.value).name} | m.options
+            for m in config.methods
+        },
+        "metrics": result.infos,
+        "not_computed": evaluation.skipped,
+        "notes": result.notes,
+        "bootstrap": config.bootstrap,
+        "table": _plain(result.table),
+        "differences_to_the_first_method": _plain(result.differences),
+        "scores": [row_of(score) for score in result.scores],
+    }
+
+
+def _plain(cells: Cells) -> dict[str, Any]:
+    return {
+        method: {
+            source: {key: asdict(estimate) for key, estimate in row.items()}
+            for source, row in rows.items()
+        }
+        for method, rows in cells.items()
+    }
+
+
+def row_of(score: Score) -> dict[str, Any]:
+    """One output's row: method, source, style, photo, then its scores."""
+    return {
+        "method": score.group.method.name,
+        "source": score.group.source,
+        "style": score.group.style_name,
+        "photo": score.photo.stem,
+    } | score.values
+
+
+def scores_csv(scores: list[Score]) -> str:
+    """Every output's scores as CSV."""
+    keys = list(dict.fromkeys(key for score in scores for key in row_of(score)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row_of(score) for score in scores)
+    return text.getvalue()
+
+
+def markdown(evaluation: Evaluation, facts: dict[str, Any]) -> str:
+    """Tables as in the paper: methods down, metrics and sources of styles across."""
+    result = evaluation.result
+    lines = [
+        f"# {facts['title']}",
+        "",
+        f"{facts['photos']} photos, "
+        + "; ".join(f"{k}: {len(v)} styles" for k, v in facts["styles"].items())
+        + f"; measured at {facts['size']} x {facts['size']}; osasis {facts['osasis']}, "
+        f"{facts['date']}",
+        "",
+        f"    {facts['command']}",
+        "",
+        "Brackets: 95% bootstrap interval over photos and styles.",
+        "",
+        *table_lines(result.table, facts["metrics"]),
+    ]
+    if result.differences:
+        first = evaluation.config.methods[0].name
+        lines += ["", f"Differences to {first}, on the same photos and styles:", ""]
+        lines += table_lines(result.differences, facts["metrics"])
+    lines += [
+        "",
+        "| metric | better | network | version | resize | samples |",
+        "|---|---|---|---|---|---|",
+    ]
+    shown = ("better", "network", "version", "resize", "samples")
+    lines += [
+        f"| {key} | " + " | ".join(str(info[s]) for s in shown) + " |"
+        for key, info in facts["metrics"].items()
+    ]
+    lines += ["", *(f"- {note}" for note in facts["notes"])]
+    if facts["not_computed"]:
+        lines += [
+            f"- Not computed, their networks were not given: {', '.join(facts['not_computed'])}."
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def table_lines(table: Cells, infos: dict[str, Any]) -> list[str]:
+    """One Markdown table: a row per method, a column per metric and source."""
+    columns = columns_of(table, infos)
+    heads = [f"{key} {ARROWS[infos[key]['better']]} {source}" for key, source in columns]
+    lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for method, rows in table.items():
+        cells = [str(rows[s][k]) if k in rows.get(s, {}) else "" for k, s in columns]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def columns_of(table: Cells, infos: dict[str, Any]) -> list[tuple[str, str]]:
+    """(metric, source) of every column, metrics together."""
+    sources = list(dict.fromkeys(source for rows in table.values() for source in rows))
+    there = {(k, s) for rows in table.values() for s, row in rows.items() for k in row}
+    return [(key, source) for key in infos for source in sources if (key, source) in there]

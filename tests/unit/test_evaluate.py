@@ -1,0 +1,375 @@
+"""Metrics against closed forms, tables against loops, configurations and peers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from osasis.base import Base
+from osasis.errors import UserError
+from osasis.evaluate.config import Method, load_evaluation, parse_styles
+from osasis.evaluate.density import DensityRanker, area_under_curve, auc_interval
+from osasis.evaluate.frechet import frechet_distance
+from osasis.evaluate.identity import (
+    FRAMED_LIKE_FFHQ,
+    TEMPLATE,
+    FaceEmbedder,
+    IdentitySimilarity,
+    align_face,
+    find_landmarks,
+    similarity_transform,
+)
+from osasis.evaluate.metrics import directional_similarity, metric_names, style_similarity
+from osasis.evaluate.networks import NETWORKS, parse_networks
+from osasis.evaluate.painters import folder_outputs, learn_config
+from osasis.evaluate.peers import Gatys, GatysConfig, _gram, check_peer, colour_transfer
+from osasis.evaluate.structure import DinoKeys, VggStructure, structure_distance
+from osasis.evaluate.tables import Estimate, Resampler, art_fid
+from osasis.hub.artefacts import artefacts
+from osasis.hub.registry import assets, experiments
+from osasis.imaging.faces import FaceDetector
+from osasis.imaging.load import load_image
+from osasis.imaging.tensors import to_tensor
+from osasis.perception.judges import load_judges
+
+from ..conftest import picture
+
+CPU = torch.device("cpu")
+
+
+def face(size: int = 196) -> Image.Image:
+    astronaut = load_image(assets() / "photos" / "astronaut.png")
+    return astronaut.crop((126, 9, 322, 205)).resize((size, size))
+
+
+# identity
+
+
+def test_the_similarity_transform_is_recovered() -> None:
+    turn = 1.3 * np.exp(0.4j)
+    moved = (TEMPLATE[:, 0] + 1j * TEMPLATE[:, 1]) * turn + (5 - 2j)
+    found = similarity_transform(TEMPLATE, np.stack([moved.real, moved.imag], 1))
+    expected = [[turn.real, -turn.imag, 5], [turn.imag, turn.real, -2]]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_an_aligned_face_has_its_landmarks_on_the_template() -> None:
+    photo = face()
+    faces = FaceDetector(any_turn=False)(photo)
+    aligned = align_face(photo, np.array(faces[0].landmarks))
+    again = FaceDetector(any_turn=False)(aligned)[0]
+    np.testing.assert_allclose(np.array(again.landmarks), TEMPLATE, atol=6)
+
+
+def test_without_a_face_the_photos_places_and_then_ffhqs_are_used() -> None:
+    detector, plain = FaceDetector(any_turn=False), picture(0, 100)
+    fallback = find_landmarks(detector, plain)
+    assert not fallback.found
+    np.testing.assert_allclose(fallback.points, FRAMED_LIKE_FFHQ * 100)
+    photo = find_landmarks(detector, face())
+    assert photo.found
+    assert find_landmarks(detector, plain, photo).points is photo.points
+
+
+def test_a_face_network_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_text("no network")
+    for kind in ("sface", "arcface"):
+        with pytest.raises(UserError, match=f"is no {kind} network"):
+            FaceEmbedder(kind, tmp_path / "net.onnx")  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="does not exist"):
+            FaceEmbedder(kind, tmp_path / "other.onnx")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif("OSASIS_SFACE" not in os.environ, reason="OSASIS_SFACE names SFace's ONNX file")
+def test_sface_equals_opencvs_own_alignment() -> None:
+    path, photo = Path(os.environ["OSASIS_SFACE"]), face()
+    embedder = FaceEmbedder("sface", path)
+    found = FaceDetector(any_turn=False)(photo)[0]
+    row = np.zeros((1, 15), np.float32)
+    row[0, 4:14] = np.array(found.landmarks).ravel()
+    recogniser = cv2.FaceRecognizerSF.create(str(path), "")
+    crop = recogniser.alignCrop(np.asarray(photo)[:, :, ::-1].copy(), row)
+    theirs = recogniser.feature(crop).ravel()
+    ours = embedder(align_face(photo, np.array(found.landmarks)))
+    assert float(ours @ theirs / np.linalg.norm(theirs)) > 0.999
+    similarity = IdentitySimilarity(embedder)
+    assert similarity(photo, photo) == pytest.approx(1)
+    assert similarity(picture(1, 196), photo) < 0.5
+    assert (similarity.pairs, similarity.not_found) == (2, 1)
+
+
+# structure, style, direction
+
+
+def test_structure_distance_of_orthogonal_and_equal_directions() -> None:
+    same = torch.ones(1, 2, 3)
+    apart = torch.tensor([[[2.0, 0, 0], [0, 5.0, 0]]])
+    assert float(structure_distance(same, 7 * same)) == pytest.approx(0, abs=1e-7)
+    # similarities [[1, 1], [1, 1]] and [[1, 0], [0, 1]]
+    assert float(structure_distance(same, apart)) == pytest.approx(0.5)
+
+
+def test_dino_keys_are_those_of_the_definition(tmp_path: Path) -> None:
+    """Splice: the key projection of the normalised input of the last block, all tokens."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=32,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    model = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    model.save_pretrained(tmp_path)
+    x = to_tensor(picture(3, 32))
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    with torch.no_grad():
+        normalised = ((x + 1) / 2 - mean) / std
+        hidden = model(pixel_values=normalised, output_hidden_states=True).hidden_states[-2]
+        state = model.state_dict()
+        last = [k for k in state if "2." in k]
+        key = next(k for k in last if k.endswith(("key.weight", "k_proj.weight")))
+        norm = next(k for k in last if k.endswith("layernorm_before.weight"))
+        hidden = F.layer_norm(
+            hidden, (24,), state[norm], state[norm.replace("weight", "bias")], config.layer_norm_eps
+        )
+        expected = hidden @ state[key].T + state[key.replace("weight", "bias")]
+    found = DinoKeys(tmp_path, CPU)(x)
+    assert found.shape == (1, 17, 24)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="no vision transformer"):
+        DinoKeys(tmp_path / "nothing", CPU)
+
+
+def test_vgg_structure_features_are_relu4_1() -> None:
+    trunk = load_judges().trunk
+    x = to_tensor(picture(4, 224))
+    y = (x - trunk.shift) / trunk.scale
+    convolutions = 0
+    for layer in trunk.features:
+        y = layer(y)
+        convolutions += isinstance(layer, torch.nn.Conv2d)
+        if convolutions == 8 and isinstance(layer, torch.nn.ReLU):  # 2 + 2 + 3 + 1
+            break
+    found = VggStructure(trunk)(x)
+    assert found.shape == (1, 784, 512)
+    torch.testing.assert_close(found[0, 29], y[0, :, 1, 1])
+
+
+class Pixels:
+    name, dim = "pixels", 12
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+def test_style_and_directional_similarity_are_cosines() -> None:
+    def flat(*values: float) -> Tensor:
+        return torch.tensor(values).float()[None, :, None, None].expand(1, 3, 2, 2)
+
+    assert style_similarity(Pixels(), flat(1, 0, 0), flat(1, 1, 0)) == pytest.approx(0.5**0.5)
+    made = directional_similarity(
+        Pixels(),
+        flat(1, 1, 0),
+        flat(3, 2, 0),
+        photo=flat(1, 0, 0),
+        photos_mean=Pixels()(flat(3, 0, 0)),
+    )
+    assert made == pytest.approx(1)
+
+
+# tables
+
+
+def test_the_bootstrap_is_that_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(6, 3)) + 3 * rng.normal(size=(6, 1))
+    resampler = Resampler(6, 3, 500)
+    found = resampler.mean(scores)
+    draws = []
+    for photos, styles in zip(resampler.photos, resampler.styles, strict=True):
+        repeated = np.repeat(np.repeat(scores, photos, axis=0), styles, axis=1)
+        draws.append(repeated.mean())
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (found.value, found.samples) == (pytest.approx(scores.mean()), 18)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.low < found.value < found.high
+
+
+def test_frechet_of_counts_is_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(5, 4)), rng.normal(size=(3, 4))
+    counts_a, counts_b = np.array([2, 0, 1, 3, 1]), np.array([1, 4, 2])
+    expected = frechet_distance(np.repeat(a, counts_a, axis=0), np.repeat(b, counts_b, axis=0))
+    assert frechet_distance(a, b, counts_a, counts_b) == pytest.approx(expected)
+
+
+def test_frechet_pairs_every_output_with_its_style() -> None:
+    rng = np.random.default_rng(2)
+    outputs, styles = rng.normal(size=(4, 2, 6)), rng.normal(size=(2, 6))
+    found = Resampler(4, 2, 50).frechet(outputs, styles)
+    expected = frechet_distance(outputs.reshape(8, 6), np.tile(styles, (4, 1)))
+    assert (found.value, found.samples) == (pytest.approx(expected), 8)
+    assert found.low <= found.value <= found.high
+
+
+def test_art_fid_is_the_product() -> None:
+    found = art_fid(Estimate(0.5, 0.4, 0.6, 8), Estimate(20.0, 19.0, 21.0, 8))
+    assert (found.value, found.low, found.high) == pytest.approx((31.5, 28.0, 35.2))
+
+
+# density
+
+
+def test_the_area_under_the_curve() -> None:
+    assert area_under_curve([3, 4], [1, 2]) == 1
+    assert area_under_curve([1, 2], [1, 2]) == 0.5
+    assert area_under_curve([1, 3], [2]) == 0.5
+    low, high = auc_interval([1, 5, 6, 7], [0, 2, 3, 4])
+    assert low < area_under_curve([1, 5, 6, 7], [0, 2, 3, 4]) < high
+    with pytest.raises(ValueError, match="positives and negatives"):
+        area_under_curve([], [1])
+
+
+def test_the_same_photo_gets_the_same_density(tiny_base: Base) -> None:
+    ranker = DensityRanker(tiny_base, load_judges().lpips, draws=2, steps=3)
+    photo, other = picture(0, 32), picture(1, 32)
+    first = ranker(photo)
+    ranker(other)
+    assert ranker(photo) == first
+    assert ranker(other) != first
+    assert first.spread > 0
+
+
+# configuration and peers
+
+
+def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
+    assert set(experiments()) == {"table1", "table2", "fig3", "fig5", "fig8", "fig9"}
+    for path in experiments().values():
+        config = load_evaluation(path, photos=tmp_path, styles={"a": tmp_path}, preset="paper")
+        assert config.size == 128
+        for method in config.methods:
+            if method.kind == "preset":
+                assert learn_config(method).preset == "paper"
+            if method.kind == "peer":
+                check_peer(method.value, method.options.get("set", {}))
+    weights = [
+        learn_config(m).spn.weight
+        for m in load_evaluation(
+            experiments()["table2"], photos=tmp_path, styles={"a": tmp_path}
+        ).methods
+    ]
+    assert weights == [0.0, 0.1, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("photos = 'p'", "names no method"),
+        ("[[methods]]\nname='a'\npeer='gatys'", "where the photos are"),
+        ("photos='p'\n[[methods]]\nname='a'\npeer='gatys'", "where the style images are"),
+        ("photos='p'\n[[methods]]\nname='a'", "needs a name and one of"),
+        ("photos='p'\nphoto=1", "unknown keys: photo"),
+        ("photos='p'\n[[methods]]\nname='a'\nfolder='x'\nset={}", "unknown keys: set"),
+        ("photos='p'\nsize=3\n[styles]\na='a'\n[[methods]]\nname='a'\npeer='gatys'", "at least 16"),
+        ("photos = ", "is not TOML"),
+    ],
+)
+def test_wrong_configurations_say_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "methods.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_evaluation(path)
+
+
+def test_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    for settings in ({"lamda": 1}, {"spn": {"wieght": 1}}):
+        with pytest.raises(UserError, match="there is no setting"):
+            learn_config(Method("a", "preset", "fast", {"set": settings}))
+    with pytest.raises(UserError, match="no setting 'stps'"):
+        check_peer("gatys", {"stps": 3})
+    with pytest.raises(UserError, match="no peer"):
+        check_peer("gatsy", {})
+    with pytest.raises(UserError, match="NAME=FILE"):
+        parse_networks(["sfce=x"])
+    with pytest.raises(UserError, match="no style images"):
+        parse_styles([str(tmp_path / "nothing")])
+
+
+def test_outputs_of_other_programs_are_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "goya").mkdir()
+    for name in ("b.webp", "a.png", "notes.txt"):
+        (tmp_path / "goya" / name).touch()
+    method, photos = Method("theirs", "folder", str(tmp_path)), [Path("a.jpg"), Path("b.jpg")]
+    goya = tmp_path / "goya"
+    found = folder_outputs(method, Path("goya.jpg"), photos, one_style=False)
+    assert found == [goya / "a.png", goya / "b.webp"]
+    with pytest.raises(UserError, match="lacks 1 of 1 photos, for example c.jpg"):
+        folder_outputs(method, Path("goya.jpg"), [Path("c.jpg")], one_style=False)
+    with pytest.raises(UserError, match="there is no folder"):
+        folder_outputs(method, Path("renoir.jpg"), photos, one_style=False)
+
+
+def test_metrics_without_their_network_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+    without = metric_names(None, {})
+    assert "lpips" in without and "fid" not in without
+    assert "fid" in metric_names(None, {"inception": tmp_path})
+    with pytest.raises(UserError, match="sface is not here") as error:
+        metric_names(["identity-sface"], {})
+    assert "osasis models fetch sface" in error.value.hint
+    with pytest.raises(UserError, match="was not given") as error:
+        metric_names(["lpips-5"], {})
+    assert "--network lpips=FILE" in error.value.hint
+    assert {n.artefact for n in NETWORKS.values()} - {None} <= set(artefacts())
+
+
+def test_changed_methods_get_other_folders() -> None:
+    method = Method("ours", "preset", "fast", {"seed": 1})
+    slugs = {
+        method.slug(),
+        method.slug("other base"),
+        Method("ours", "preset", "fast", {"seed": 2}).slug(),
+    }
+    assert len(slugs) == 3
+
+
+def test_colour_transfer_gives_the_styles_mean_and_covariance() -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(mean: float, deviation: float) -> Image.Image:
+        values = rng.normal(mean, deviation, (64, 64, 3)).clip(0, 255)
+        return Image.fromarray(values.astype(np.uint8))
+
+    def moments(image: Image.Image) -> tuple[Any, Any]:
+        x = np.asarray(image, dtype=float).reshape(-1, 3)
+        return x.mean(0), np.cov(x.T)
+
+    style = noise(140, 10)
+    for ours, theirs in zip(
+        moments(colour_transfer(noise(90, 20), style)), moments(style), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1.0)
+
+
+def test_gatys_brings_the_gram_matrices_nearer() -> None:
+    trunk = load_judges().trunk
+    photo, style = to_tensor(face(48)), to_tensor(picture(7, 48))
+    made = Gatys(trunk, style, GatysConfig(steps=6))(photo)
+    assert made.shape == photo.shape and float(made.abs().max()) <= 1
+
+    def distance(x: Tensor) -> float:
+        pairs = zip(trunk(x), trunk(style), strict=True)
+        return sum(float((_gram(a) - _gram(b)).square().mean()) for a, b in pairs)
+
+    with torch.no_grad():
+        assert distance(made) < 0.7 * distance(photo)
+    assert torch.equal(made, Gatys(trunk, style, GatysConfig(steps=6))(photo))
