@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def write_tiny_base(path: Path, seed: int) -> Path:
         if name.endswith(("conv_out.weight", "conv_final.weight")):
             torch.nn.init.normal_(parameter, std=0.02)
     latent = LatentNet(LatentNetConfig(16, 32, 3))
-    save_base(path, "tiny", diffae, latent, torch.zeros(16), torch.ones(16))
+    directions = {"smiling": torch.linspace(-1, 1, 16)}
+    statistics = torch.zeros(16), torch.ones(16)
+    save_base(path, "tiny", diffae, latent, *statistics, directions=directions)
     return path
 
 
@@ -63,11 +66,14 @@ def tiny_base(tiny_base_path: Path) -> Base:
     return load_base(tiny_base_path)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the user's cache; all share one, so that a bank is drawn once."""
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no fixture of any scope, reads or writes the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "osasis-cache"
-    monkeypatch.setenv("OSASIS_CACHE", str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OSASIS_CACHE", str(folder))
+        patch.setenv("OSASIS_DATA", str(folder.with_name("osasis-data")))
+        yield
 
 
 def picture(seed: int, size: int = 48) -> Image.Image:
