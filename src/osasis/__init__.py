@@ -16,18 +16,27 @@ if TYPE_CHECKING:
     from osasis.base import Base, load_base
     from osasis.style.file import Style, load_style
     from osasis.style.learn import learn_style
+    from osasis.stylize.edit import AttributeEdit
+    from osasis.stylize.photo import PhotoConfig, PhotoStylizer
+    from osasis.stylize.preview import preview_style
     from osasis.stylize.stylizer import Stylizer
+    from osasis.stylize.text import TextEdit
 
 __all__ = [
+    "AttributeEdit",
     "Base",
     "OsasisError",
+    "PhotoConfig",
+    "PhotoStylizer",
     "Style",
     "Stylizer",
+    "TextEdit",
     "UserError",
     "__version__",
     "learn_style",
     "load_base",
     "load_style",
+    "preview_style",
 ]
 
 _LAZY = {
@@ -37,6 +46,11 @@ _LAZY = {
     "load_style": "osasis.style.file",
     "learn_style": "osasis.style.learn",
     "Stylizer": "osasis.stylize.stylizer",
+    "AttributeEdit": "osasis.stylize.edit",
+    "TextEdit": "osasis.stylize.text",
+    "preview_style": "osasis.stylize.preview",
+    "PhotoConfig": "osasis.stylize.photo",
+    "PhotoStylizer": "osasis.stylize.photo",
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from osasis.cli.main import build_parser
+from osasis.cli.main import parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +29,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_parse(command: str) -> None:
-    build_parser().parse_args(shlex.split(command)[1:])
+    parse(shlex.split(command)[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -21,7 +21,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def osasis(workplace: Path) -> Osasis:
     """Run `osasis ARGS` in the user's folder."""
-    environment = os.environ | {"OSASIS_CACHE": str(workplace / "cache")}
+    own = {"OSASIS_CACHE": str(workplace / "cache"), "OSASIS_DATA": str(workplace / "data")}
+    environment = os.environ | own
 
     def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "osasis", *map(str, args)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -55,10 +56,10 @@ def test_stylize_with_a_shipped_style(osasis: Osasis, workplace: Path, photo: Pa
     done = osasis("stylize", photo, "--style", style, "-o", "out")
     assert done.returncode == 0, done.stderr
     with Image.open(workplace / "out" / "astronaut.png") as result:
-        assert result.size == (128, 128)
+        assert result.size == (196, 196)  # an aligned square keeps its size
         assert result.info["style"] == style
         redrawn = np.asarray(result.convert("RGB"), dtype=float)
-    before = np.asarray(fit_square(load_image(photo), 128), dtype=float)
+    before = np.asarray(load_image(photo), dtype=float)
     assert np.abs(redrawn - before).mean() > 4  # it is another picture
     edges = [np.abs(np.diff(x.mean(2), axis=0)).ravel() for x in (redrawn, before)]
     assert np.corrcoef(*edges)[0, 1] > 0.3  # with its edges where they were
@@ -76,12 +77,58 @@ def test_bad_photos_do_not_stop_good_ones(osasis: Osasis, workplace: Path, photo
     assert done.returncode == 1
     assert "3 of 5 photos failed" in done.stderr
     assert "Traceback" not in done.stderr
-    assert {p.name for p in (workplace / "mixed-out").iterdir()} == {"grey.png", "alpha.png"}
+    assert {p.name for p in (workplace / "mixed-out").iterdir()} == {
+        "grey.png",
+        "alpha.png",
+        "manifest.jsonl",
+    }
+
+
+def test_a_group_photo_comes_back_whole_and_is_not_done_twice(
+    osasis: Osasis, workplace: Path
+) -> None:
+    """Two faces, one photo; sub-folders; a second run does only what is new."""
+    with Image.open(ASTRONAUT) as image:
+        person = image.convert("RGB").crop((60, 0, 380, 400))
+    group = Image.new("RGB", (700, 400), "gray")
+    group.paste(person, (0, 0))
+    group.paste(person.resize((240, 300)), (400, 60))
+    folder = workplace / "party" / "evening"
+    folder.mkdir(parents=True)
+    group.save(folder / "group.jpg", quality=95)
+    Image.new("RGB", (300, 200), "gray").save(folder / "wall.png")
+    style = list_styles()[0].stem
+    command = ("stylize", "party", "--style", style, "-o", "party-out", "--crops")
+    done = osasis(*command)
+    assert done.returncode == 1
+    assert "1 of 2 photos failed" in done.stderr
+    assert "wall.png: no face was found" in done.stderr
+    out = workplace / "party-out"
+    crops = sorted(p.name for p in (out / "crops" / "evening").iterdir())
+    assert crops == ["group-1.png", "group-2.png"]
+    with Image.open(out / "evening" / "group.png") as result:
+        assert result.size == group.size
+        record = json.loads(result.info["osasis"])
+        difference = np.abs(np.asarray(result, int) - np.asarray(load_image(folder / "group.jpg")))
+    assert difference[60:160, 100:220].mean() > 4  # a face
+    assert not difference[:, 330:390].any()  # the wall between the two
+    lines = (out / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == [record["key"]]
+    assert [used["name"] for used in record["styles"]] == [style]
+    assert record["photo"] == "evening/group.jpg"
+    (folder / "wall.png").unlink()
+    again = osasis(*command)
+    assert again.returncode == 0
+    assert "0 photos redrawn" in again.stdout and "1 done before" in again.stdout
+    other = osasis(*command, "--detail", "1")
+    assert "1 photo redrawn" in other.stdout
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (("film", "nowhere.mp4", "--style", "goya_josefa"), "nowhere.mp4"),
+        (("film", ASTRONAUT, "--style", "no_such_style"), "no_such_style"),
         (("stylize", "nowhere.jpg", "--style", "goya_josefa"), "nowhere.jpg"),
         (("stylize", ASTRONAUT, "--style", "no_such_style"), "no_such_style"),
         (("stylize", ASTRONAUT, "--style", ASTRONAUT), "not a style file"),
@@ -123,6 +170,58 @@ def test_learn_stop_resume_and_use(osasis: Osasis, workplace: Path, photo: Path)
     assert osasis(*command).returncode == 2  # it exists now
     done = osasis("stylize", photo, "--style", "goya.safetensors", "-o", "own")
     assert done.returncode == 0, done.stderr
+
+
+def test_preview_of_a_picture(osasis: Osasis, workplace: Path, photo: Path) -> None:
+    done = osasis("stylize", photo, "--style-image", PAINTING, "-o", "preview")
+    assert done.returncode == 0, done.stderr
+    assert "nothing was learned" in done.stderr
+    with Image.open(workplace / "preview" / "astronaut.png") as result:
+        assert result.info["style"] == PAINTING.stem
+        assert "nothing was learned" in result.info["note"]
+
+
+def test_strength_and_mix(osasis: Osasis, workplace: Path, photo: Path) -> None:
+    first, second = (path.stem for path in list_styles()[:2])
+    shares = ("--style", f"{first}=3", "--style", f"{second}=1")
+    done = osasis("stylize", photo, *shares, "--style-strength", "0", "-o", "mixed-styles")
+    assert done.returncode == 0, done.stderr
+    with Image.open(workplace / "mixed-styles" / "astronaut.png") as result:
+        assert result.info["style"] == f"{first}=0.75 + {second}=0.25"
+        redrawn = np.asarray(result.convert("RGB"), dtype=float)
+    base = package.load_base("faces-128")
+    styles = [(package.load_style(first), 3.0), (package.load_style(second), 1.0)]
+    same = package.PhotoStylizer(package.Stylizer(base, styles, strength=0))
+    expected = np.asarray(same([load_image(photo)])[0], dtype=float)
+    assert np.abs(redrawn - expected).mean() < 0.1
+    before = np.asarray(load_image(photo), dtype=float)
+    full = package.PhotoStylizer(package.Stylizer(base, styles))([load_image(photo)])[0]
+    changed = np.abs(np.asarray(full, dtype=float) - before).mean()
+    assert np.abs(redrawn - before).mean() < changed / 3  # the photo, as the base reconstructs it
+
+
+def test_edit(osasis: Osasis, workplace: Path, photo: Path, tiny_base_path: Path) -> None:
+    base = ("--base", tiny_base_path)
+    done = osasis("edit", photo, "--attribute", "smiling=2", *base, "--t0", "300")
+    assert done.returncode == 0, done.stderr
+    assert "smiling: " in done.stdout and "1 photo edited into edited" in done.stdout
+    with Image.open(workplace / "edited" / "astronaut.png") as result:
+        assert result.info["edit"] == "smiling=2" and result.info["base"] == "tiny"
+    done = osasis("edit", photo, "--attribute", "grinning", *base, "-o", "not-made")
+    assert done.returncode == 2 and "it has smiling" in done.stderr
+    done = osasis("edit", photo, "--text", "a smile", "--clip", "no-such-folder", *base)
+    assert done.returncode == 2 and "no CLIP folder" in done.stderr
+    assert not (workplace / "not-made").exists()
+
+
+def test_explore(osasis: Osasis, workplace: Path, photo: Path) -> None:
+    style = list_styles()[0].stem
+    done = osasis("explore", photo, "--style", style, "--rows", "codes", "-o", "sheets/one.png")
+    assert done.returncode == 0, done.stderr
+    with Image.open(workplace / "sheets" / "one.png") as sheet:
+        assert sheet.height > 400
+    for wrong in ("sheet.txt", photo):
+        assert osasis("explore", photo, "--style", style, "-o", wrong).returncode == 2
 
 
 def test_doctor_and_models(osasis: Osasis) -> None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from PIL import Image
 
 import osasis
-from osasis.cli import doctor, learn, main, options, stylize
+from osasis.cli import controls, doctor, edit, explore, learn, main, options, photos
 from osasis.errors import OsasisError, UserError
 from osasis.hub.registry import configs
+from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
+from osasis.stylize.explore import CONTROLS as EXPLORE_CONTROLS
+from osasis.stylize.stylizer import Stylizer
 
-NAMES = [module.__name__.rpartition(".")[2] for module in main.COMMANDS]
+NAMES = [module.__name__.rpartition(".")[2].replace("_", "-") for module in main.COMMANDS]
 
 
 def fail_with(error: BaseException) -> Callable[[argparse.Namespace], int]:
@@ -77,7 +79,7 @@ def test_help_teaches_an_example(command: str, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as stop:
         main.main([command, "--help"])
     assert stop.value.code == 0
-    assert f"  osasis {command}" in capsys.readouterr().out
+    assert f"  osasis {command.replace('-', ' ')}" in capsys.readouterr().out
 
 
 def test_general_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +114,12 @@ def test_run_as_a_module() -> None:
         ("stylize a.jpg --style s --variation 2", "between 0 and 1", "--help"),
         ("stylize a.jpg --style s --lambda-spn nan", "not a number", "--help"),
         ("stylize a.jpg --style s --batch-size 0", "1 or more", "--help"),
+        ("stylize a.jpg --style s=0", "share above 0", "--help"),
+        ("stylize a.jpg --style s --style-image p.png", "not allowed with", "--help"),
+        ("stylize a.jpg --style s --style-strength -1", "0 or more", "--help"),
+        ("edit a.jpg", "nothing to edit", "--attribute"),
+        ("edit a.jpg --attribute smiling=x", "no attribute such as", "--help"),
+        ("explore a.jpg --style s --rows t1", "no row is called 't1'", "--help"),
         ("pretrain faces-129", "faces-129", "did you mean faces-128?"),
         ("pretrain no/such.toml", "no/such.toml does not exist", ""),
         ("demo --style gova_josefa -o {tmp}", "gova_josefa", "did you mean goya_josefa?"),
@@ -221,45 +229,75 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
         options.make_writable(tmp_path / "file" / "inside")
 
 
-class FakeStylizer:
-    """Gives photos back, two at a time, but refuses a batch with a red one."""
-
-    def stream(self, images: Iterable[Image.Image]) -> Any:
-        remaining = iter(images)
-        while batch := list(islice(remaining, 2)):
-            if any(image.getpixel((0, 0)) == (255, 0, 0) for image in batch):
-                raise OsasisError("too red")
-            yield from batch
-
-
-def test_stylize_does_all_photos_that_can_be_done(tmp_path: Path) -> None:
-    photos = [tmp_path / f"{i}.png" for i in range(5)]
-    for i, photo in enumerate(photos):
-        Image.new("RGB", (32, 32), (255, 0, 0) if i == 2 else (i, i, i)).save(photo)
-    photos[1].write_text("no picture")
-    stylizer: Any = FakeStylizer()
-    results = dict(stylize.redraw(stylizer, photos))
-    assert sorted(results) == [0, 1, 2, 3, 4]
-    assert {i for i, r in results.items() if isinstance(r, OsasisError)} == {1, 2}
-    for i in (0, 3, 4):
-        result = results[i]
-        assert isinstance(result, Image.Image) and result.getpixel((0, 0)) == (i, i, i)
-
-
 def test_stylize_reports_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert stylize.report(1, tmp_path, []) == 0
-    assert stylize.report(2, tmp_path, [(Path("a.png"), UserError("bad", hint="mend"))]) == 1
+    assert photos.report(1, tmp_path, []) == 0
+    assert photos.report(2, tmp_path, [(Path("a.png"), UserError("bad", hint="mend"))]) == 1
     shown = capsys.readouterr()
     assert "2 photos" in shown.out and str(tmp_path) in shown.out
     assert "1 of 3" in shown.err and "a.png: bad (mend)" in shown.err
 
 
+def parsed(line: str) -> argparse.Namespace:
+    return main.parse(line.split())
+
+
 def test_metadata_says_how_it_was_made() -> None:
-    manifest = SimpleNamespace(name="monk", base_name="faces-128", seed=3)
-    style: Any = SimpleNamespace(manifest=manifest)
-    said = stylize.describe(style, argparse.Namespace(seed=5, variation=0.5))
-    assert said["style"] == "monk" and said["base"] == "faces-128" and said["seed"] == "5"
+    base: Any = SimpleNamespace(name="faces-128")
+    monk, nun = (
+        SimpleNamespace(manifest=SimpleNamespace(name=name, seed=3)) for name in ("monk", "nun")
+    )
+    styles: Any = [(monk, 3.0), (nun, 1.0)]
+    args = parsed(
+        "stylize a.jpg --style monk --seed 5 --variation 0.5 --style-strength 0.6 --t0 300"
+    )
+    said = controls.describe(base, styles, args)
+    assert said["base"] == "faces-128" and said["seed"] == "5" and said["style seed"] == "3, 3"
+    assert said["style"] == "monk=0.75 + nun=0.25" and said["style strength"] == "0.6"
+    assert said["t0"] == "300" and "lambda spn" not in said and "note" not in said
     assert osasis.__version__ in said["version"]
+    assert controls.describe(base, styles[:1], args)["style"] == "monk"
+    args = parsed("stylize a.jpg --style-image p.png --swap-codes")
+    said = controls.describe(base, styles[:1], args)
+    assert "preview" in said["note"] and said["codes"] == "swapped"
+
+
+def test_styles_and_their_shares(tmp_path: Path) -> None:
+    assert controls.style_share("monk") == ("monk", 1.0)
+    assert controls.style_share("a/b=c=0.25") == ("a/b=c", 0.25)
+    strange = tmp_path / "x=2"
+    strange.write_text("")
+    assert controls.style_share(str(strange)) == (str(strange), 1.0)
+    args = parsed("stylize a.jpg --style monk=0.7 --style nun=0.3")
+    assert args.style == [("monk", 0.7), ("nun", 0.3)]
+
+
+def test_every_control_reaches_the_stylizer() -> None:
+    args = parsed(
+        "edit a.jpg --attribute smiling --style-strength 2 --style-levels 1 --swap-codes "
+        "--lambda-spn 0.5 --t0 40 --variation 0.1 --seed 3"
+    )
+    values = controls.control_values(args)
+    parameters = signature(Stylizer.__init__).parameters
+    assert set(values) <= set(parameters)
+    assert set(values.values()) == {2.0, (1,), True, 0.5, 40, 0.1, 3}
+    defaults = controls.control_values(parsed("edit a.jpg --attribute smiling"))
+    assert defaults == {name: parameters[name].default for name in defaults}
+
+
+def test_attributes_and_guidance() -> None:
+    args = parsed("edit a.jpg --attribute smiling=1.5 --attribute male=-2 --attribute age")
+    assert args.attribute == [("smiling", 1.5), ("male", -2.0), ("age", 1.0)]
+    assert edit.guidance_of(args) == ATTRIBUTE_GUIDANCE
+    assert f"default: {ATTRIBUTE_GUIDANCE:g} for attributes" in " ".join(
+        main.build_parser().parse_args(["edit", "a", "--text", "b"]).parser.format_help().split()
+    )
+    assert edit.guidance_of(parsed("edit a.jpg --attribute age --style monk")) == 1
+    assert edit.guidance_of(parsed("edit a.jpg --text smile --guidance 3")) == 3
+
+
+def test_explore_knows_its_rows() -> None:
+    assert explore.CONTROLS == EXPLORE_CONTROLS
+    assert parsed("explore a.jpg --style m --rows t0,strength,t0").rows == ("t0", "strength")
 
 
 def test_shipped_configuration_is_valid() -> None:

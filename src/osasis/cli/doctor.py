@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import os
 import platform
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from osasis._version import __version__
 from osasis.errors import OsasisError
+from osasis.files import sha256
 from osasis.hub.registry import assets
 
 if TYPE_CHECKING:
@@ -30,13 +30,19 @@ The exit status is 0 when `learn` and `stylize` can work here, and 1 when they c
 
 # package on PyPI -> module to import; a test compares them with pyproject.toml
 CORE = {
+    "huggingface_hub": "huggingface_hub",
     "numpy": "numpy",
+    "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "rich": "rich",
     "safetensors": "safetensors",
     "torch": "torch",
 }
-EXTRAS = {"clip": {"transformers": "transformers"}}
+EXTRAS = {
+    "clip": {"transformers": "transformers"},
+    "film": {"av": "av"},
+    "pretrain": {"accelerate": "accelerate", "datasets": "datasets", "tensorboard": "tensorboard"},
+}
 BASE = "faces-128"
 
 
@@ -174,7 +180,7 @@ def broken_assets(folder: Path) -> Iterator[str]:
                 path, digest = table.parent / (row.get("file") or ""), row.get("sha256")
                 if not path.exists():
                     yield f"{path} is missing"
-                elif digest and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                elif digest and sha256(path) != digest:
                     yield f"{path} is damaged"
 
 

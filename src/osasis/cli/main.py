@@ -11,10 +11,38 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from osasis._version import __version__
-from osasis.cli import bench, demo, doctor, learn, models, pretrain, stylize
+from osasis.cli import (
+    bench,
+    demo,
+    density,
+    doctor,
+    edit,
+    evaluate,
+    explore,
+    film,
+    learn,
+    models,
+    pretrain,
+    pretrain_evaluate,
+    stylize,
+)
 from osasis.errors import OsasisError, UserError
 
-COMMANDS = (learn, stylize, models, demo, pretrain, doctor, bench)
+COMMANDS = (
+    learn,
+    stylize,
+    film,
+    edit,
+    explore,
+    models,
+    demo,
+    density,
+    evaluate,
+    pretrain,
+    pretrain_evaluate,
+    doctor,
+    bench,
+)
 
 EPILOG = """\
 examples:
@@ -69,13 +97,23 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
+def _joined(argv: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The command line with a command of two words, such as `pretrain evaluate`, as one."""
+    words = list(argv)
+    for i, pair in enumerate(zip(words, words[1:], strict=False)):
+        if "-".join(pair) in names and all(word.startswith("-") for word in words[:i]):
+            return [*words[:i], "-".join(pair), *words[i + 2 :]]
+    return words
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse a command line.
 
     Raises:
         UserError: it names an unknown command or option, or an option's value is wrong.
     """
-    names = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+    names = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS]
+    argv = _joined(argv, names)
     command = next((word for word in argv if not word.startswith("-")), None)
     if command is not None and command not in names:
         raise UserError(
