@@ -14,9 +14,11 @@ import pytest
 from osasis.base import load_base
 from osasis.scale.run import stylize_dataset
 from osasis.scale.worker import Job
-from osasis.style.file import load_style
+from osasis.style.learn import StyleLearner
 
 from ..conftest import picture
+from ..unit.test_style import QUICK
+from ..unit.test_style import run as run_learner
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 # `accelerate launch` starts several processes on GPUs only, or through MPI: on CPUs this does it,
@@ -64,6 +66,7 @@ def test_two_processes_share_styles_and_photos(tmp_path: Path, tiny_base_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path, tiny_base_path: Path) -> None:
     pytest.importorskip("ray.data", reason="osasis[ray] is not installed")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -74,13 +77,9 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path, tiny_base_pat
     for i in bad:
         (tmp_path / "photos" / f"{i:04d}.png").write_text("no picture")
     base = load_base(tiny_base_path)
-    picture(1).save(tmp_path / "style.png")
-    status, said = osasis(
-        tmp_path, "learn", "style.png", "-o", "s.safetensors", "--iterations", "1",
-        "--base", tiny_base_path, "--device", "cpu",
-    )  # fmt: skip
-    assert status == 0, said
-    style = load_style(tmp_path / "s.safetensors")
+    learner = StyleLearner(base, picture(1), QUICK)
+    run_learner(learner)
+    style = learner.style()
     out = tmp_path / "out"
     job = Job(str(tiny_base_path), base.hash, str(out), {"style": "s"}, jobs=1, device="cpu")
 
@@ -91,6 +90,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path, tiny_base_pat
                 assert counts.done < count
                 killed = counts.process
                 os.kill(killed, signal.SIGKILL)
+        assert killed
         return counts.done, counts.failed, counts.skipped
 
     def ids(table: str) -> list[str]:

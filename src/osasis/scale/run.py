@@ -86,6 +86,8 @@ def stylize_dataset(
         tables.open_job(job.made, retry_failed=retry_failed)
         references = {"styles": ray.put(styles), "done": ray.put(tables.done())}
         count, gpus = _workers(ray, workers, job.device)
+        # one batch a task: what a dead worker takes with it, and when counts come back
+        rows = rows.repartition(target_num_rows_per_block=batch_size)
         reports = rows.map_batches(
             Worker,
             fn_constructor_args=(job, references),
