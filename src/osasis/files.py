@@ -13,6 +13,12 @@ Report = Callable[[str, int, int], None]
 """`report(phase, done, total)`, in bytes."""
 
 CHUNK = 1 << 20
+STYLE_SUFFIX = ".osasis.safetensors"
+
+
+def snapshot_file(output: Path) -> Path:
+    """Where the unfinished run that will write `output` is kept: a hidden file beside it."""
+    return output.with_name(f".{output.stem}.partial.safetensors")
 
 
 def silent(phase: str, done: int, total: int) -> None:

@@ -16,6 +16,7 @@ import pytest
 import osasis
 from osasis.cli import controls, doctor, edit, explore, learn, main, options, photos
 from osasis.errors import OsasisError, UserError
+from osasis.files import snapshot_file
 from osasis.hub.registry import configs
 from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
 from osasis.stylize.explore import CONTROLS as EXPLORE_CONTROLS
@@ -209,7 +210,7 @@ def test_learn_names_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     default = learn.output_file(picture, None, force=False)
     assert default == Path("monk.v2.osasis.safetensors")
     assert learn.output_file(picture, tmp_path, force=False) == tmp_path / default
-    assert learn.snapshot_file(default) == Path(".monk.v2.osasis.partial.safetensors")
+    assert snapshot_file(default) == Path(".monk.v2.osasis.partial.safetensors")
     with pytest.raises(UserError, match="safetensors"):
         learn.output_file(picture, Path("monk.png"), force=False)
 

@@ -1,4 +1,4 @@
-"""`osasis learn`: one picture becomes a style file."""
+"""`osasis learn`: one picture becomes a style file; several become several."""
 
 from __future__ import annotations
 
@@ -9,22 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osasis.cli.options import add_base, add_device, make_writable, positive, whole
+from osasis.cli.photos import report
 from osasis.cli.progress import Progress, describe_losses
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
+from osasis.files import STYLE_SUFFIX, snapshot_file
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
+    from osasis.scale.shares import Shares
+    from osasis.style.collection import Collection, Outcome, StyleTask
+    from osasis.style.config import LearnConfig
+    from osasis.style.learn import StepRecord
+    from osasis.style.workshop import Workshop
 
 PRESETS = ("fast", "paper", "release")
-SUFFIX = ".osasis.safetensors"
 
 EPILOG = """\
 examples:
   osasis learn painting.jpg
       writes painting.osasis.safetensors into the current folder
   osasis learn painting.jpg -o styles/painting.osasis.safetensors --preset paper --seed 3
+  osasis learn paintings/ -o styles/
+      one style per picture; run it again, and only what is new or changed is learned
+  accelerate launch --num_processes 4 -m osasis learn paintings/ -o styles/
+      several GPUs: each learns its share of the pictures
 
-Ctrl-C keeps what is learned so far; the same command continues from there.
+Ctrl-C keeps what is learned so far; the same command continues from there. Of several pictures,
+those that fail are listed at the end, and the exit status is then 1; all others are learned.
 Then: osasis stylize photo.jpg --style painting.osasis.safetensors
 """
 
@@ -33,17 +44,25 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     """Add the command to `osasis`."""
     parser = subparsers.add_parser(
         "learn",
-        help="learn a style from one picture",
-        description="Learn a style from one picture and write it to a style file.",
+        help="learn a style from one picture, or one from each of several",
+        description="Learn a style from one picture and write it to a style file; of several "
+        "pictures, or a folder of them, one style each.",
         epilog=EPILOG,
     )
-    parser.add_argument("style_image", type=Path, metavar="STYLE_IMAGE", help="picture to learn")
+    parser.add_argument(
+        "style_images",
+        nargs="+",
+        type=Path,
+        metavar="STYLE_IMAGE_OR_DIR",
+        help="picture to learn; several, or a folder, give one style each",
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
-        metavar="FILE",
-        help=f"style file to write (default: the picture's name with {SUFFIX}, here)",
+        metavar="FILE_OR_DIR",
+        help=f"style file to write (default: the picture's name with {STYLE_SUFFIX}, here); "
+        "for several pictures a folder (default: styles)",
     )
     parser.add_argument(
         "--preset",
@@ -65,8 +84,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=whole, default=0, metavar="N", help="seed of all randomness (default: 0)"
     )
-    parser.add_argument("--name", help="name of the style (default: the picture's)")
-    parser.add_argument("--force", action="store_true", help="replace an existing style file")
+    parser.add_argument("--name", help="name of the style (default: the picture's); of one only")
+    parser.add_argument(
+        "--force", action="store_true", help="replace existing style files, learn all again"
+    )
     add_device(parser)
     return parser
 
@@ -77,7 +98,7 @@ def output_file(picture: Path, output: Path | None, *, force: bool) -> Path:
     Raises:
         UserError: it exists already and `force` is not set, or has the wrong suffix.
     """
-    default = f"{picture.stem}{SUFFIX}"
+    default = f"{picture.stem}{STYLE_SUFFIX}"
     if output is None:
         output = Path(default)
     elif output.is_dir():
@@ -85,38 +106,43 @@ def output_file(picture: Path, output: Path | None, *, force: bool) -> Path:
     if output.suffix != ".safetensors":
         raise UserError(
             f"a style file ends in .safetensors, not as in {output}",
-            hint=f"-o {output.stem}{SUFFIX}",
+            hint=f"-o {output.stem}{STYLE_SUFFIX}",
         )
     if output.exists() and not force:
         raise UserError(f"{output} exists", hint="add --force to replace it, or choose another -o")
     return output
 
 
-def snapshot_file(output: Path) -> Path:
-    """Where an unfinished run is kept: a hidden file beside its output."""
-    return output.with_name(f".{output.stem}.partial.safetensors")
+def learn_config(args: argparse.Namespace) -> LearnConfig:
+    """The preset with the changes of the command line."""
+    from osasis.style.config import PRESETS as CONFIGS
+
+    config = CONFIGS[args.preset]
+    return config if args.iterations is None else replace(config, iterations=args.iterations)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Learn the style, write it, say where."""
-    picture: Path = args.style_image
+    """Learn the styles, write them, say where."""
+    pictures: list[Path] = args.style_images
+    if len(pictures) == 1 and not pictures[0].expanduser().is_dir():
+        return _learn_one(args, pictures[0])
+    return _learn_many(args)
+
+
+def _learn_one(args: argparse.Namespace, picture: Path) -> int:
     output = output_file(picture, args.output, force=args.force)
     make_writable(output.parent)
 
     from osasis.base import load_base
     from osasis.imaging.load import load_image
-    from osasis.style.config import PRESETS as CONFIGS
     from osasis.style.learn import StyleLearner
 
     image = load_image(picture)
-    config = CONFIGS[args.preset]
-    if args.iterations is not None:
-        config = replace(config, iterations=args.iterations)
     snapshot = snapshot_file(output)
     learner = StyleLearner(
         load_base(args.base, device=args.device),
         image,
-        config,
+        learn_config(args),
         seed=args.seed,
         name=args.name or picture.stem,
         embedder=args.embedder,
@@ -139,3 +165,81 @@ def run(args: argparse.Namespace) -> int:
     print(f"wrote {output}")
     print(f"next: osasis stylize PHOTO --style {output}")
     return 0
+
+
+def _learn_many(args: argparse.Namespace) -> int:
+    folder: Path = args.output or Path("styles")
+    _check_many(args, folder)
+    make_writable(folder)
+
+    from osasis.base import load_base
+    from osasis.scale.shares import Shares
+    from osasis.style.collection import Collection, style_tasks
+    from osasis.style.workshop import Workshop
+
+    shares = Shares(args.device)
+    every = shares.from_main(lambda: style_tasks(args.style_images, folder))
+    base = load_base(args.base, device=shares.device)
+    workshop = Workshop(base, learn_config(args), args.embedder)
+    collection = Collection(workshop, folder, seed=args.seed, force=args.force)
+    pending = shares.from_main(lambda: collection.pending(every))
+    mine = shares.take(pending)
+    with Progress() as progress:
+        if pending:
+            _draw_bank(workshop, shares, progress)
+        outcomes = _learn_share(collection, mine, shares, progress, workshop)
+    outcomes = shares.gather(outcomes)
+    if not shares.is_main:
+        return 0
+    failed = {task.picture: error for task, error in outcomes if isinstance(error, OsasisError)}
+    in_order = [(task.picture, failed[task.picture]) for task in every if task.picture in failed]
+    learned = sum(outcome is True for _, outcome in outcomes)
+    skipped = len(every) - len(pending)
+    return report(learned, folder, in_order, skipped=skipped, verb="learned", noun="style")
+
+
+def _check_many(args: argparse.Namespace, folder: Path) -> None:
+    if args.name:
+        raise UserError(
+            "--name is of one style, and here are several", hint="styles get their pictures' names"
+        )
+    if folder.suffix == ".safetensors" or folder.is_file():
+        raise UserError(
+            f"{folder} is a file, and several styles go into a folder", hint="-o styles/"
+        )
+
+
+def _draw_bank(workshop: Workshop, shares: Shares, progress: Progress) -> None:
+    """Every process draws a part of the content bank, then all have the whole."""
+    bank = workshop.bank
+    parts = shares.take(range(bank.parts))
+    for count, _ in enumerate(bank.fill(parts), start=1):
+        progress.update("bank", count, len(parts))
+    shares.gather([])
+
+
+def _learn_share(
+    collection: Collection,
+    tasks: list[StyleTask],
+    shares: Shares,
+    progress: Progress,
+    workshop: Workshop,
+) -> list[tuple[StyleTask, Outcome]]:
+    config = workshop.config
+    updates = config.iterations * len(config.learn_route.decoding())
+    outcomes: list[tuple[StyleTask, Outcome]] = []
+
+    def show(task: StyleTask, record: StepRecord) -> None:
+        if shares.is_main:
+            done = len(outcomes) * updates + (record.done if record.phase == "learn" else 0)
+            note = f"style {len(outcomes) + 1} of {len(tasks)}, {task.picture.stem}"
+            progress.update("learn", done, len(tasks) * updates, note)
+
+    try:
+        for outcome in collection.run(tasks, show):
+            outcomes.append(outcome)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; {len(outcomes)} of {len(tasks)} styles are done, the same command goes on"
+        ) from None
+    return outcomes

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from osasis._version import __version__
 from osasis.cli import (
+    batch,
     bench,
     demo,
     density,
@@ -31,6 +32,7 @@ from osasis.errors import OsasisError, UserError
 COMMANDS = (
     learn,
     stylize,
+    batch,
     film,
     edit,
     explore,

@@ -16,6 +16,7 @@ from osasis.errors import OsasisError, UserError
 if TYPE_CHECKING:
     from osasis.imaging.blend import BlendConfig
     from osasis.imaging.find import FoundPhoto
+    from osasis.scale.shares import Shares
     from osasis.stylize.batch import Task
     from osasis.stylize.photo import PhotoConfig, Redrawn
     from osasis.stylize.stylizer import Stylizer
@@ -170,8 +171,11 @@ def redraw_all(
     stylizer: Stylizer,
     made: Mapping[str, Any],
     metadata: Mapping[str, str],
+    shares: Shares,
 ) -> int:
     """Redraw photos, write results and manifest, say what was done; return the exit status.
+
+    Of several processes each redraws its share, and the main one says what all have done.
 
     Args:
         made: what determines the results besides the photos.
@@ -193,6 +197,8 @@ def redraw_all(
         for i, (photo, output) in enumerate(zip(photos, outputs, strict=True))
     ]
 
+    tasks = shares.take(tasks)
+
     def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
         key = result_key(photo_hash, task.made)
         record = {"photo": names[task.output], "photo_sha256": photo_hash, **task.made, "key": key}
@@ -205,23 +211,26 @@ def redraw_all(
         lambda task, photo_hash: manifest.has(task.output, result_key(photo_hash, task.made)),
         args.jobs,
     )
-    failed: dict[Path, OsasisError] = {}
-    done = [0, 0]  # there already, redrawn
+    outcomes: list[tuple[Path, OsasisError | bool]] = []
     try:
         with Progress() as progress:
             progress.update("stylize", 0, len(tasks))
-            for count, (task, outcome) in enumerate(runner.run(tasks), start=1):
-                if isinstance(outcome, OsasisError):
-                    failed[task.path] = outcome
-                else:
-                    done[outcome] += 1
-                progress.update("stylize", count, len(tasks))
+            for task, outcome in runner.run(tasks):
+                outcomes.append((task.path, outcome))
+                if shares.is_main:
+                    progress.update("stylize", len(outcomes), len(tasks))
     except KeyboardInterrupt:
+        done = sum(not isinstance(outcome, OsasisError) for _, outcome in outcomes)
         raise KeyboardInterrupt(
-            f"stopped; {sum(done)} of {len(tasks)} photos are done, the same command does the rest"
+            f"stopped; {done} of {len(tasks)} photos are done, the same command does the rest"
         ) from None
+    outcomes = shares.gather(outcomes)
+    if not shares.is_main:
+        return 0
+    failed = {path: outcome for path, outcome in outcomes if isinstance(outcome, OsasisError)}
     in_order = [(photo.path, failed[photo.path]) for photo in photos if photo.path in failed]
-    return report(done[1], folder, in_order, skipped=done[0])
+    redrawn = sum(outcome is True for _, outcome in outcomes)
+    return report(redrawn, folder, in_order, skipped=sum(o is False for _, o in outcomes))
 
 
 def save_result(
@@ -254,14 +263,15 @@ def report(
     *,
     skipped: int = 0,
     verb: str = "redrawn",
+    noun: str = "photo",
 ) -> int:
     """Say what was done and what was not; return the exit status."""
     there = f", {skipped} done before" if skipped else ""
-    print(f"{done} {'photo' if done == 1 else 'photos'} {verb} into {folder}{there}")
+    print(f"{done} {noun if done == 1 else f'{noun}s'} {verb} into {folder}{there}")
     if not failed:
         return 0
     count = done + skipped + len(failed)
-    print(f"error: {len(failed)} of {count} photos failed:", file=sys.stderr)
+    print(f"error: {len(failed)} of {count} {noun}s failed:", file=sys.stderr)
     for photo, error in failed:
         hint = f" ({error.hint})" if error.hint else ""
         # messages about a file that cannot be read name it themselves

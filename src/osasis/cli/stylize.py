@@ -30,6 +30,8 @@ examples:
   osasis stylize photos/ 'more/**/*.jpg' --style painting.osasis.safetensors -o out/
       sub-folders are kept; run it again, and only what is new or changed is done
   find . -name '*.jpg' | osasis stylize - --style goya_josefa
+  accelerate launch --num_processes 4 -m osasis stylize photos/ --style goya_josefa
+      several GPUs: each redraws its share of the photos; `osasis batch` is for millions
   osasis stylize group.jpg --style goya_josefa --largest-face --crops --detail 0.8
   osasis stylize square.png --style goya_josefa --no-align
       the central square as it is; the result is as large as the base draws
@@ -85,7 +87,12 @@ def run(args: argparse.Namespace) -> int:
 
     for name, _ in args.style or []:
         find_style(name)  # before anything slow
-    photos = find(args)
+
+    from osasis.scale.shares import Shares
+
+    shares = Shares(args.device)
+    photos = shares.from_main(lambda: find(args))
+    args.device = shares.device
     make_writable(args.output)
 
     from osasis.stylize.stylizer import Stylizer
@@ -94,4 +101,5 @@ def run(args: argparse.Namespace) -> int:
     stylizer = Stylizer(base, styles, **control_values(args), batch_size=args.batch_size)
     if args.style_image is not None:
         print(f"{args.style_image}: {PREVIEW_NOTE}", file=sys.stderr)
-    return redraw_all(args, photos, stylizer, made_by(base, args), describe(base, styles, args))
+    metadata = describe(base, styles, args)
+    return redraw_all(args, photos, stylizer, made_by(base, args), metadata, shares)

@@ -53,26 +53,41 @@ def load_image(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS
         return _checked_decode(source, "the image", max_pixels)
     path = Path(source).expanduser()
     _check_file(path)
+    return _decode(path, str(path), max_pixels)
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Like `load_image`, for the bytes of an image file; in errors it is "the image".
+
+    Raises:
+        UserError: empty, not an image, damaged, too large or too small.
+    """
+    if not data:
+        raise UserError("the image is empty (0 bytes)", hint="copy or download it again")
+    return _decode(io.BytesIO(data), "the image", max_pixels)
+
+
+def _decode(file: Path | io.BytesIO, name: str, max_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns above its own limit; ours is lower and is an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path, formats=_FORMATS)
+            opened = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise _too_large(str(path), str(error), max_pixels) from error
+        raise _too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:
         raise UserError(
-            f"{path} is not an image that can be read, whatever its name says",
+            f"{name} is not an image that can be read, whatever its name says",
             hint=f"if it opens in a picture viewer, {_CONVERT_HINT}",
         ) from error
     except _DECODE_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # the system's word, not the decoder's
             raise UserError(
-                f"{path} cannot be read: {error.strerror}", hint="check who may read the file"
+                f"{name} cannot be read: {error.strerror}", hint="check who may read the file"
             ) from error
-        raise _damaged(str(path), error) from error
+        raise _damaged(name, error) from error
     with opened:
-        return _checked_decode(opened, str(path), max_pixels)
+        return _checked_decode(opened, name, max_pixels)
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -73,11 +73,22 @@ def output_paths(
         UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
     """
     _format_of(suffix, f"'{suffix}'")
+    return unique_paths(photos, folder, suffix, subfolders=subfolders)
+
+
+def unique_paths(
+    sources: Sequence[str | Path],
+    folder: str | Path,
+    suffix: str,
+    *,
+    subfolders: Sequence[str | Path] | None = None,
+) -> list[Path]:
+    """`output_paths` for files of any kind."""
     folder = Path(folder).expanduser()
-    taken = {_identity(Path(photo).expanduser()) for photo in photos}
+    taken = {_identity(Path(source).expanduser()) for source in sources}
     chosen = []
-    for photo, below in zip(photos, subfolders or [""] * len(photos), strict=True):
-        stem, number = Path(photo).stem, 1
+    for source, below in zip(sources, subfolders or [""] * len(sources), strict=True):
+        stem, number = Path(source).stem, 1
         path = folder / below / f"{stem}{suffix}"
         while _identity(path) in taken:
             number += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from osasis.device import choose_device
-from osasis.errors import UserError
+from osasis.scale.shares import import_accelerate
 
 
 class Processes:
@@ -37,7 +36,7 @@ class Processes:
         where = choose_device(device)
         if device is not None and where.index is not None:
             torch.accelerator.set_device_index(where.index)
-        accelerate = _import_accelerate()
+        accelerate = import_accelerate("pretraining", "pip install 'osasis[pretrain]'")
         self._accelerator = accelerate.Accelerator(cpu=where.type == "cpu")
         self.rank: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes
@@ -81,13 +80,3 @@ def update_noise(
     """
     words = np.random.SeedSequence((seed, update, stream)).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-
-
-def _import_accelerate() -> Any:
-    try:
-        return importlib.import_module("accelerate")
-    except ImportError as error:
-        raise UserError(
-            "pretraining needs the package accelerate, which is not installed",
-            hint="pip install 'osasis[pretrain]'",
-        ) from error

@@ -56,9 +56,9 @@ class ContentBank:
     def parts(self) -> int:
         return -(-self._config.size // PART)
 
-    def fill(self) -> Iterator[int]:
-        """Compute the missing parts; yield how many photos there are after each."""
-        for part in range(self.parts):
+    def fill(self, parts: Sequence[int] | None = None) -> Iterator[int]:
+        """Compute the missing ones of `parts`, or of all; yield how far it is, in photos."""
+        for part in range(self.parts) if parts is None else parts:
             path = self._path(part)
             if not path.exists():
                 self._compute(part, path)

@@ -20,15 +20,13 @@ from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.spn import SPN, SPNConfig
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
-from osasis.perception.registry import DEFAULT_EMBEDDER
-from osasis.style.bank import ContentBank
 from osasis.style.bridge import bridge
 from osasis.style.config import PRESETS, LearnConfig
-from osasis.style.critic import load_critic
 from osasis.style.file import Style, StyleManifest, copy_unet
 from osasis.style.losses import style_targets
 from osasis.style.snapshot import Snapshot
 from osasis.style.update import Branch, Student, update
+from osasis.style.workshop import Workshop
 from osasis.stylize.decode import invert
 
 SNAPSHOT_SECONDS = 30.0
@@ -63,6 +61,7 @@ class StyleLearner:
         name: what the style is called.
         embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
         snapshot: file to keep progress in; learning continues from it where it exists.
+        workshop: what it shares with other styles of the same base, configuration and embedder.
 
     Raises:
         UserError: levels the base does not have, or an embedder that is not there.
@@ -78,9 +77,11 @@ class StyleLearner:
         name: str = "",
         embedder: str | None = None,
         snapshot: Path | None = None,
+        workshop: Workshop | None = None,
     ) -> None:
         self.base, self.config, self.seed, self.name = base, config, seed, name
-        self.embedder = embedder or DEFAULT_EMBEDDER
+        self._workshop = workshop or Workshop(base, config, embedder)
+        self.embedder = self._workshop.embedder
         self._thumbnail = fit_square(style_image, base.image_size)
         self._style_B = to_tensor(self._thumbnail).to(base.device)
         self._style_A: Tensor | None = None
@@ -140,12 +141,11 @@ class StyleLearner:
             candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed)
             for done, self._style_A in enumerate(candidates, 1):
                 yield StepRecord("bridge", done, self.config.bridge.candidates, {})
-        bank = ContentBank(self.base, self.config.bank, self.config.learn_route)
-        for done in bank.fill():
+        for done in self._workshop.bank.fill():
             yield StepRecord("bank", done, self.config.bank.size, {})
         saved = monotonic()
         try:
-            for record in self._learn(bank, self._twin()):
+            for record in self._learn(self._twin()):
                 yield record
                 if self._at_iteration_start() and monotonic() - saved > SNAPSHOT_SECONDS:
                     self._save_snapshot()
@@ -161,9 +161,9 @@ class StyleLearner:
     def _at_iteration_start(self) -> bool:
         return self.updates % len(self._steps) == 0
 
-    def _learn(self, bank: ContentBank, style_A: Tensor) -> Iterator[StepRecord]:
+    def _learn(self, style_A: Tensor) -> Iterator[StepRecord]:
         c = self.config
-        critic = load_critic(self.embedder, c, self.base.device)
+        bank, critic = self._workshop.bank, self._workshop.critic
         targets = style_targets(style_A, self._style_B, critic)
         z_style = self.base.encode(style_A)
         route = c.learn_route
@@ -172,7 +172,7 @@ class StyleLearner:
         for iteration in range(self.updates // len(self._steps), c.iterations):
             indices = photo_order(iteration, c.batch_size, c.bank.size, self.seed)
             content, style = bank.photos(indices), start
-            embedding = bank.embeddings(indices, critic)
+            embedding = self._workshop.embeddings(indices)
             # a walk that was left in the middle begins anew, from the weights at its start
             self._keep_for_snapshot()
             for step in self._steps:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from osasis.errors import OsasisError
 from osasis.files import sha256
-from osasis.imaging.load import load_image
+from osasis.imaging.load import decode_image, load_image
 from osasis.stylize.photo import PhotoStylizer, Prepared, Redrawn
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process at a time
+    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.jsonl"
 # photos that wait for the network together have at most so many pixels, to bound memory
@@ -33,12 +39,14 @@ class Task:
         output: file of its result.
         seed: of its noise.
         made: what determines the result besides the photo's bytes; see `result_key`.
+        data: the photo's bytes, where they are not to be read from `path`.
     """
 
     path: Path
     output: Path
     seed: int
     made: Mapping[str, Any]
+    data: bytes | None = None
 
 
 def file_hash(path: Path) -> str:
@@ -53,6 +61,10 @@ def file_hash(path: Path) -> str:
         raise OsasisError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def _photo_hash(task: Task) -> str:
+    return file_hash(task.path) if task.data is None else hashlib.sha256(task.data).hexdigest()
+
+
 def result_key(photo_hash: str, made: Mapping[str, Any]) -> str:
     """Names a result by what determines it: the photo's bytes and everything in `made`."""
     text = json.dumps({"photo_sha256": photo_hash, **made}, sort_keys=True)
@@ -62,19 +74,16 @@ def result_key(photo_hash: str, made: Mapping[str, Any]) -> str:
 class Manifest:
     """The file `manifest.jsonl` of an output folder: one line a result, the last of a name counts.
 
-    Lines are added as results are saved, from any thread. A line cut short by a kill is passed
-    over, and that photo is done again.
+    Lines are added as results are saved, from any thread and, where the system has file locks,
+    any process. A line cut short by a kill is passed over, and that photo is done again.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / MANIFEST
         self._lock = threading.Lock()
         self._records: dict[str, dict[str, Any]] = {}
-        self._torn = False  # the last line has no end
         if self._path.exists():
-            text = self._path.read_text(encoding="utf-8", errors="replace")
-            self._torn = bool(text) and not text.endswith("\n")
-            for line in text.splitlines():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
                 self._remember(line)
 
     @property
@@ -93,9 +102,9 @@ class Manifest:
         """Write down how `output` was made, and which files belong to it."""
         names = [self._name(file) for file in files]
         line = json.dumps({"output": self._name(output), "files": names, **record})
-        with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if self._torn else "") + line + "\n")
-            self._torn = False
+        with self._lock, self._path.open("a+b", buffering=0) as file:
+            _lock_file(file)  # until the file is closed
+            file.write(b"\n" * _is_torn(file) + line.encode() + b"\n")
             self._remember(line)
 
     def _name(self, path: Path) -> str:
@@ -108,6 +117,19 @@ class Manifest:
                 self._records[record["output"]] = record
         except (ValueError, KeyError, TypeError):
             pass
+
+
+def _lock_file(file: BinaryIO) -> None:
+    if fcntl is not None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Whether the last line has no end: its process was killed."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 Save = Callable[[Task, str, Redrawn], None]
@@ -185,12 +207,13 @@ class BatchRunner:
 
     def _read(self, task: Task) -> _Read | Outcome:
         try:
-            if not task.path.is_file():
+            if task.data is None and not task.path.is_file():
                 load_image(task.path)  # says best what is wrong
-            photo_hash = file_hash(task.path)
+            photo_hash = _photo_hash(task)
             if self._is_done(task, photo_hash):
                 return False
-            return _Read(task, photo_hash, self._stylizer.prepare(load_image(task.path)))
+            image = load_image(task.path) if task.data is None else decode_image(task.data)
+            return _Read(task, photo_hash, self._stylizer.prepare(image))
         except OsasisError as error:
             return error
 

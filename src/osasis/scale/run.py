@@ -1,0 +1,135 @@
+"""Millions of photos: read, redrawn and kept in tables by the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from osasis.device import choose_device
+from osasis.errors import OsasisError, UserError
+from osasis.scale.engine import running_ray
+from osasis.scale.source import kind_of, read
+from osasis.scale.tables import Tables
+from osasis.scale.worker import FORMATS, Job, Worker
+from osasis.stylize.look import Styles
+
+# of one batch, before the job ends: a photo that kills its worker must not do so for ever
+_ATTEMPTS = 5
+# of a processor, held by a worker: readers need room beside it
+_CPU_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a batch is.
+
+    Attributes:
+        done: photos redrawn in this run.
+        failed: photos set aside in this run.
+        skipped: photos done or set aside by runs before.
+        process: process id of the worker that reported last.
+    """
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    process: int = 0
+
+
+def stylize_dataset(
+    sources: list[str],
+    styles: Styles,
+    job: Job,
+    *,
+    kind: str | None = None,
+    id_column: str = "id",
+    image_column: str = "image",
+    workers: int | None = None,
+    batch_size: int = 16,
+    address: str | None = None,
+    retry_failed: bool = False,
+) -> Generator[Counts, None, None]:
+    """Redraw every photo of a source once; what an earlier run did is not done again.
+
+    A photo is known by its id alone. Ray reads only as far ahead as workers and its store have
+    room. A worker that dies is started anew and its batch is done again.
+
+    Args:
+        sources: see `osasis.scale.source.read`, as are `id_column` and `image_column`.
+        styles: see `Stylizer`; put into Ray's store once.
+        job: what becomes of every photo; `job.output` gets the tables.
+        kind: "folder", "tar" or "parquet"; None goes by the suffix of the first source.
+        workers: how many, each with its own base; None takes one per GPU, else one per CPU.
+        batch_size: photos that are handed to a worker and written together.
+        address: of a Ray cluster; see `running_ray`.
+        retry_failed: try those again that were set aside.
+
+    Yields:
+        The counts so far, after each batch.
+
+    Raises:
+        UserError: ray is not installed, the source cannot be read, another job's output.
+        OsasisError: workers fail for another reason than a photo.
+    """
+    if job.format not in FORMATS:
+        raise UserError(f"format must be one of {', '.join(FORMATS)}, got {job.format!r}")
+    if batch_size < 1:
+        raise UserError(f"batch size must be at least 1, got {batch_size}")
+    sources, job = [_absolute(s) for s in sources], replace(job, output=_absolute(job.output))
+    with running_ray(address) as ray:
+        rows = read(
+            sources, kind or kind_of(sources[0]), id_column=id_column, image_column=image_column
+        )
+        tables = Tables(job.output)
+        tables.open_job(job.made, retry_failed=retry_failed)
+        references = {"styles": ray.put(styles), "done": ray.put(tables.done())}
+        count, gpus = _workers(ray, workers, job.device)
+        # one batch a task: what a dead worker takes with it, and when counts come back
+        rows = rows.repartition(target_num_rows_per_block=batch_size)
+        reports = rows.map_batches(
+            Worker,
+            fn_constructor_args=(job, references),
+            batch_size=batch_size,
+            compute=ray.data.ActorPoolStrategy(size=count),
+            num_cpus=_CPU_SHARE,
+            num_gpus=gpus,
+            max_task_retries=_ATTEMPTS,
+        )
+        yield from _count(ray, reports)
+
+
+def _absolute(place: str) -> str:
+    """Workers have a folder of their own: a path must mean the same there."""
+    return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def _count(ray: Any, reports: Any) -> Iterator[Counts]:
+    total = Counts()
+    try:
+        for row in reports.iter_rows():
+            total = Counts(
+                total.done + int(row["done"]),
+                total.failed + int(row["failed"]),
+                total.skipped + int(row["skipped"]),
+                int(row["process"]),
+            )
+            yield total
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, OsasisError):
+            raise cause from error
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise OsasisError(
+            f"the workers failed: {lines[-1] if lines else type(error).__name__}",
+            hint="--debug shows the whole error; the same command goes on where it stopped",
+        ) from error
+
+
+def _workers(ray: Any, asked: int | None, device: str | None) -> tuple[int, int]:
+    """How many workers, and how many GPUs each has."""
+    there = ray.cluster_resources()
+    wants_cpu = device is not None and choose_device(device).type == "cpu"
+    gpus = 0 if wants_cpu else int(there.get("GPU", 0))
+    return asked or gpus or max(1, int(there.get("CPU", 1))), 1 if gpus else 0

@@ -1,0 +1,128 @@
+"""One worker of a cluster: a base, its styles, and the photos it is handed."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from osasis.errors import OsasisError
+from osasis.scale.source import DATA, ID, REASON
+from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
+from osasis.stylize.batch import BatchRunner, Task, result_key
+from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
+
+FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What becomes of every photo of a batch.
+
+    Attributes:
+        base: name or file of the base; it must be found on every machine.
+        base_hash: its hash, so that no machine uses another.
+        output: folder or address of the tables.
+        made: what determines the results besides the photos.
+        controls: keyword arguments of `Stylizer`.
+        photo: what of a photo is redrawn.
+        format: of the results, one of `FORMATS`.
+        jobs: threads beside the network.
+        device: see `choose_device`.
+    """
+
+    base: str
+    base_hash: str
+    output: str
+    made: Mapping[str, Any]
+    controls: Mapping[str, Any] = field(default_factory=dict)
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    format: str = "png"
+    jobs: int = 2
+    device: str | None = None
+
+
+class Worker:
+    """Called with batches of rows; writes their tables and returns how many were done.
+
+    Args:
+        job: what to do.
+        references: of the styles with their shares, and of the sorted hashes of ids done before,
+            in Ray's store: every machine holds them once.
+    """
+
+    def __init__(self, job: Job, references: Mapping[str, Any]) -> None:
+        from osasis.base import load_base
+        from osasis.stylize.stylizer import Stylizer
+
+        ray = importlib.import_module("ray")
+        self._job, self._tables = job, Tables(job.output)
+        self._done: np.ndarray = ray.get(references["done"])
+        base = load_base(job.base, device=job.device)
+        if base.hash != job.base_hash:
+            raise OsasisError(
+                f"{job.base} is another base on this machine: {base.hash}, not {job.base_hash}"
+            )
+        stylizer = Stylizer(base, ray.get(references["styles"]), **job.controls)
+        self._stylizer = PhotoStylizer(stylizer, job.photo)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Redraw the photos of a batch that were not done before.
+
+        Args:
+            batch: columns `ID`, `DATA` and `REASON`, each (N,).
+
+        Returns:
+            One row: counts "done", "failed" and "skipped", and "process", the worker's id.
+
+        Raises:
+            OsasisError: the tables cannot be written.
+        """
+        ids = [str(name) for name in batch[ID]]
+        before = are_in(id_hashes(ids), self._done)
+        new = [i for i in {name: i for i, name in enumerate(ids)}.values() if not before[i]]
+        failed = [_row(ids[i], reason=str(batch[REASON][i])) for i in new if batch[REASON][i]]
+        tasks = [self._task(i, ids[i], batch[DATA][i]) for i in new if not batch[REASON][i]]
+        results: list[dict[str, Any]] = []
+
+        def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
+            key = result_key(photo_hash, task.made)
+            row = {ID: ids[_place(task)], "image": self._encode(redrawn), "key": key}
+            results.append(row)
+
+        runner = BatchRunner(self._stylizer, save, lambda task, digest: False, self._job.jobs)
+        for task, outcome in runner.run(tasks):
+            if isinstance(outcome, OsasisError):
+                failed.append(_row(ids[_place(task)], reason=str(outcome), hint=outcome.hint))
+        order = {name: i for i, name in enumerate(ids)}
+        for table, rows in ((RESULTS, results), (FAILED, failed)):
+            self._tables.write(table, sorted(rows, key=lambda row: order[row[ID]]))
+        counts = {"done": len(results), "failed": len(failed), "skipped": len(ids) - len(new)}
+        return {name: np.array([n]) for name, n in {**counts, "process": os.getpid()}.items()}
+
+    def _task(self, place: int, name: str, data: bytes) -> Task:
+        """The photo in row `place`; the seed is of its id, wherever it lies in the source."""
+        random = bool(self._job.controls.get("variation"))
+        first = int(self._job.controls.get("seed", 0))
+        seed = (first + int(id_hashes([name])[0] >> np.uint64(32))) if random else first
+        made = {**self._job.made, "seed": seed if random else None}
+        return Task(Path(name), Path(str(place)), seed, made, data)
+
+    def _encode(self, redrawn: Redrawn) -> bytes:
+        buffer = io.BytesIO()
+        redrawn.picture.save(buffer, FORMATS[self._job.format], quality=95)
+        return buffer.getvalue()
+
+
+def _place(task: Task) -> int:
+    return int(task.output.name)  # results have no files of their own
+
+
+def _row(name: str, *, reason: str, hint: str = "") -> dict[str, Any]:
+    return {ID: name, REASON: reason, "hint": hint}

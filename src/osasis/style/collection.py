@@ -1,0 +1,133 @@
+"""Many styles in one run: each picture becomes a style file, and what was done stays done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from osasis._version import __version__
+from osasis.errors import OsasisError, UserError
+from osasis.files import STYLE_SUFFIX, snapshot_file
+from osasis.imaging.find import FoundPhoto, find_photos
+from osasis.imaging.load import load_image
+from osasis.imaging.save import unique_paths
+from osasis.style.learn import StepRecord, StyleLearner
+from osasis.style.workshop import Workshop
+from osasis.stylize.batch import Manifest, file_hash, result_key
+
+Outcome = OsasisError | bool
+"""Why a picture failed; otherwise whether its style was learned (False: it was there already)."""
+
+
+@dataclass(frozen=True)
+class StyleTask:
+    """One picture of a collection: where it is, what it is called, its style file."""
+
+    picture: Path
+    name: str
+    output: Path
+
+
+def style_tasks(given: Sequence[str | Path], folder: Path) -> list[StyleTask]:
+    """One task per picture; folders are searched, sub-folders kept.
+
+    Raises:
+        UserError: a path does not exist, or a folder holds no picture.
+    """
+    found: list[FoundPhoto] = find_photos([str(path) for path in given])
+    below = [photo.folder for photo in found]
+    outputs = unique_paths([photo.path for photo in found], folder, STYLE_SUFFIX, subfolders=below)
+    pairs = zip(found, outputs, strict=True)
+    return [StyleTask(photo.path, photo.name, output) for photo, output in pairs]
+
+
+class Collection:
+    """Learns styles one after the other, sharing what does not depend on the picture.
+
+    Args:
+        workshop: base and configuration.
+        folder: where style files and their manifest go.
+        seed: seed of every style.
+        force: learn again what is there, and replace files that are not ours.
+    """
+
+    def __init__(
+        self, workshop: Workshop, folder: Path, *, seed: int = 0, force: bool = False
+    ) -> None:
+        self._workshop, self._seed, self._force = workshop, seed, force
+        self._manifest = Manifest(folder)
+        self._made: dict[str, Any] = {
+            "base": workshop.base.name,
+            "base_hash": workshop.base.hash,
+            "config": dataclasses.asdict(workshop.config),
+            "embedder": workshop.embedder,
+            "seed": seed,
+            "version": __version__,
+        }
+
+    def pending(self, tasks: Sequence[StyleTask]) -> list[StyleTask]:
+        """Those whose style is not there: another picture or setting makes it anew."""
+        return [task for task in tasks if not self._is_done(task)]
+
+    def run(
+        self,
+        tasks: Sequence[StyleTask],
+        on_step: Callable[[StyleTask, StepRecord], None] | None = None,
+    ) -> Iterator[tuple[StyleTask, Outcome]]:
+        """Yield what became of each task; no picture stops others.
+
+        Ctrl-C (KeyboardInterrupt) keeps the unfinished style's progress beside its output.
+        """
+        for task in tasks:
+            try:
+                if self._is_done(task):
+                    yield task, False
+                    continue
+                self._learn(task, on_step)
+            except OsasisError as error:
+                yield task, error
+            else:
+                yield task, True
+
+    def _is_done(self, task: StyleTask) -> bool:
+        if self._force:
+            return False
+        try:
+            key = result_key(file_hash(task.picture), self._made)
+        except OsasisError:  # said when it is its turn
+            return False
+        return self._manifest.has(task.output, key)
+
+    def _learn(
+        self, task: StyleTask, on_step: Callable[[StyleTask, StepRecord], None] | None
+    ) -> None:
+        image = load_image(task.picture)
+        known = task.output in self._manifest.outputs
+        if task.output.exists() and not known and not self._force:
+            raise UserError(
+                f"{task.output} exists and was not learned here",
+                hint="add --force to replace it, or choose another -o",
+            )
+        learner = StyleLearner(
+            self._workshop.base,
+            image,
+            self._workshop.config,
+            seed=self._seed,
+            name=task.picture.stem,
+            snapshot=snapshot_file(task.output),
+            workshop=self._workshop,
+        )
+        with closing(learner.steps()) as steps:
+            for record in steps:
+                if on_step is not None:
+                    on_step(task, record)
+        learner.style().save(task.output)
+        digest = file_hash(task.picture)
+        key = result_key(digest, self._made)
+        record_of = {"picture": task.name, "picture_sha256": digest, **self._made, "key": key}
+        self._manifest.add(task.output, [task.output], record_of)
+        learner.finish()

@@ -1,0 +1,51 @@
+"""What the styles of one base and configuration share: judges, content bank, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from osasis.base import Base
+from osasis.perception.registry import DEFAULT_EMBEDDER
+from osasis.style.bank import ContentBank
+from osasis.style.config import LearnConfig
+from osasis.style.critic import load_critic
+from osasis.style.losses import Critic
+
+
+class Workshop:
+    """Judges are loaded once, and each photo of the bank is embedded once, for all styles.
+
+    Styles are learned one after the other: the critic holds the style image of the current one.
+
+    Args:
+        base: the photo domain.
+        config: how the styles are learned.
+        embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
+    """
+
+    def __init__(self, base: Base, config: LearnConfig, embedder: str | None = None) -> None:
+        self.base, self.config = base, config
+        self.embedder = embedder or DEFAULT_EMBEDDER
+        self.bank = ContentBank(base, config.bank, config.learn_route)
+        self._embedded: dict[int, Tensor] = {}
+
+    @cached_property
+    def critic(self) -> Critic:
+        """The judges of pictures.
+
+        Raises:
+            UserError: an embedder that is not there.
+        """
+        return load_critic(self.embedder, self.config, self.base.device)
+
+    def embeddings(self, indices: Sequence[int]) -> Tensor:
+        """(len(indices), D) embeddings of photos of the bank."""
+        missing = [i for i in dict.fromkeys(indices) if i not in self._embedded]
+        if missing:
+            found = self.bank.embeddings(missing, self.critic)
+            self._embedded.update(zip(missing, found, strict=True))
+        return torch.stack([self._embedded[i] for i in indices])
