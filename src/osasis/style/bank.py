@@ -20,7 +20,7 @@ from osasis.diffusion.schedule import TimestepGrid
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
 from osasis.style.config import BankConfig
-from osasis.style.losses import Critic
+from osasis.style.losses import Critic, Seen
 from osasis.style.update import Branch
 from osasis.stylize.decode import invert
 
@@ -46,7 +46,8 @@ class ContentBank:
     def __init__(self, base: Base, config: BankConfig, route: Route) -> None:
         self._base, self._config, self._route = base, config, route
         moves = ",".join(f"{s.t}:{s.alpha_bar_s:.8f}" for s in route.inversion())
-        key = f"{DRAWING}|{config.latent_steps}|{config.decode_steps}|{config.seed}|{route.clip}|{moves}"
+        c = config
+        key = f"{DRAWING}|{c.latent_steps}|{c.decode_steps}|{c.seed}|{route.clip}|{moves}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         self._folder = cache_folder() / "banks" / f"{base.name}-{base.hash}-{digest}"
         self._load = lru_cache(maxsize=32)(self._read)
@@ -108,7 +109,7 @@ class ContentBank:
                 hint="run the same command again; the part is computed anew",
             ) from error
 
-    def embeddings(self, indices: Sequence[int], critic: Critic) -> Tensor:
-        """(len(indices), D) embeddings of photos."""
+    def look(self, indices: Sequence[int], critic: Critic) -> Seen:
+        """What a critic sees in photos."""
         with torch.no_grad():
-            return critic.embed(self.photos(indices).x0)
+            return critic.look(self.photos(indices).x0)
