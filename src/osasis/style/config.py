@@ -149,7 +149,7 @@ RELEASE = LearnConfig(
 
 FAST = LearnConfig(
     preset="fast",
-    iterations=12,
+    iterations=20,
     batch_size=1,
     lr_unet=2e-4,
     lr_spn=1e-3,
