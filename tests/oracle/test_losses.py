@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from osasis.perception.judges import load_judges
+from osasis.perception.structure import structure_distance
 from osasis.style.config import LossWeights
-from osasis.style.losses import cosine_distance, style_losses, style_targets
+from osasis.style.critic import VggCritic
+from osasis.style.losses import Seen, cosine_distance, style_losses, style_targets
 
 ONE = LossWeights(1.0, 1.0, 1.0, 1.0, 1.0)
 
@@ -17,6 +20,11 @@ class MeanColour:
 
     def embed(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
+
+    positions: Tensor | None = None
+
+    def look(self, x: Tensor) -> Seen:
+        return Seen(self.embed(x), self.positions)
 
     def set_reference(self, reference: Tensor) -> None:
         self.reference = reference
@@ -33,7 +41,7 @@ def plain(*rgb: float) -> Tensor:
 def losses(content: Tensor, style: Tensor) -> dict[str, float]:
     critic = MeanColour()
     targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic)  # redder
-    parts = style_losses(content, style, critic.embed(plain(-0.5, 0.6, 0.1)), targets, critic, ONE)
+    parts = style_losses(content, style, critic.look(plain(-0.5, 0.6, 0.1)), targets, critic, ONE)
     return {name: float(value) for name, value in parts.items()}
 
 
@@ -59,3 +67,29 @@ def test_reconstruction_terms() -> None:
     assert parts["lpips"] == pytest.approx(0.3)
     a, b = torch.tensor([0.7, 0.1, 0.1]), torch.tensor([1.0, 0.1, 0.1])
     assert parts["embedding"] == pytest.approx(float(1 - a @ b / (a.norm() * b.norm())), abs=1e-6)
+
+
+def test_structure_counts_only_where_it_has_a_weight() -> None:
+    """Two places that were alike become orthogonal: the off-diagonal cosines fall from 1 to 0."""
+    x = plain(0.1, 0.2, 0.3)
+    targets = style_targets(x, x, critic := MeanColour())
+    critic.positions = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+    photos = Seen(critic.embed(x), torch.tensor([[[3.0, 0.0], [1.0, 0.0]]]))
+    weights = LossWeights(1.0, 1.0, 1.0, 1.0, 1.0, structure=4.0)
+    assert style_losses(x, x, photos, targets, critic, weights)["structure"] == pytest.approx(2.0)
+    critic.positions = None
+    assert "structure" not in style_losses(x, x, photos, targets, critic, weights)
+
+
+def test_structure_ignores_colour_and_sees_what_moved() -> None:
+    """The photo's own structure is kept by a change of brightness, and lost by a mirror."""
+    judges = load_judges()
+    critic = VggCritic(judges, content_size=64, structure=True)
+    photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    photo[..., :20] = -0.8
+    seen = [critic.look(x).positions for x in (photo, 0.7 * photo + 0.1, photo.flip(3))]
+    assert seen[0] is not None and seen[1] is not None and seen[2] is not None
+    assert seen[0].shape == (1, 256, 256)
+    darker, mirrored = (float(structure_distance(seen[0], s)) for s in (seen[1], seen[2]))
+    assert 0 < 3 * darker < mirrored
+    assert VggCritic(judges).look(photo).positions is None

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
 from osasis.style.config import RELEASE
-from osasis.style.losses import cosine_distance, style_targets
+from osasis.style.losses import Seen, cosine_distance, style_targets
 from osasis.style.update import Branch, Student, update
 from osasis.stylize.decode import decode, invert
 from osasis.stylize.look import Look, StylePart
@@ -30,6 +30,9 @@ class StubCritic:
 
     def embed(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, 4).flatten(1) @ self.weight.T
+
+    def look(self, x: Tensor) -> Seen:
+        return Seen(self.embed(x))
 
     def set_reference(self, reference: Tensor) -> None:
         self.reference = reference
@@ -79,7 +82,7 @@ def test_learning_iteration(osasis_golden: Golden) -> None:
     compare("release learning: codes", content.x_t, g["train_x_t0_content"])
     compare("release learning: codes", style.x_t, g["train_x_t0_style"])
     targets = style_targets(g["style_A"], g["style_B"], critic)
-    embedding = critic.embed(g["x0"])
+    seen = critic.look(g["x0"])
     optimizers = [
         torch.optim.Adam(student.diffae.unet.parameters(), lr=RELEASE.lr_unet),
         torch.optim.Adam(student.spn.parameters(), lr=RELEASE.lr_spn),
@@ -87,7 +90,7 @@ def test_learning_iteration(osasis_golden: Golden) -> None:
     losses = []
     for step in ROUTE.decoding():
         result = update(
-            student, optimizers, content, style, embedding, step, targets, critic,
+            student, optimizers, content, style, seen, step, targets, critic,
             RELEASE.spn, RELEASE.weights, clip=ROUTE.clip,
         )  # fmt: skip
         if not losses:

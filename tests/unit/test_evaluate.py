@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.errors import UserError
-from osasis.evaluate.config import Method, load_evaluation, parse_styles
+from osasis.evaluate.config import EvaluationConfig, Method, load_evaluation, parse_styles
 from osasis.evaluate.density import DensityRanker, area_under_curve, auc_interval
 from osasis.evaluate.frechet import frechet_distance
 from osasis.evaluate.identity import (
@@ -30,9 +31,9 @@ from osasis.evaluate.identity import (
 )
 from osasis.evaluate.metrics import directional_similarity, metric_names, style_similarity
 from osasis.evaluate.networks import NETWORKS, parse_networks
-from osasis.evaluate.painters import folder_outputs, learn_config
+from osasis.evaluate.painters import Painters, folder_outputs, learn_config
 from osasis.evaluate.peers import Gatys, GatysConfig, _gram, check_peer, colour_transfer
-from osasis.evaluate.structure import DinoKeys, VggStructure, structure_distance
+from osasis.evaluate.structure import DinoKeys, VggStructure
 from osasis.evaluate.tables import Estimate, Resampler, art_fid
 from osasis.hub.artefacts import artefacts
 from osasis.hub.registry import assets, experiments
@@ -40,6 +41,8 @@ from osasis.imaging.faces import FaceDetector
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import to_tensor
 from osasis.perception.judges import load_judges
+from osasis.perception.structure import structure_distance
+from osasis.style.config import PRESETS
 
 from ..conftest import picture
 
@@ -340,6 +343,27 @@ def test_changed_methods_get_other_folders() -> None:
         Method("ours", "preset", "fast", {"seed": 2}).slug(),
     }
     assert len(slugs) == 3
+
+
+def test_methods_that_only_redraw_otherwise_share_what_is_learned() -> None:
+    one = Method("one", "preset", "fast", {"seed": 1})
+    swapped = Method("other", "preset", "fast", {"seed": 1, "stylize": {"swap_codes": True}})
+    assert one.learning("base") == swapped.learning("base")
+    assert one.slug("base") != swapped.slug("base")
+    assert one.learning("base") != Method("one", "preset", "fast", {"seed": 2}).learning("base")
+
+
+def test_a_preset_that_changed_makes_outputs_anew(
+    tmp_path: Path, tiny_base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EvaluationConfig("", (), tmp_path, {})
+    method = Method("ours", "preset", "fast")
+    painters = Painters(config, tmp_path, CPU)
+    painters.base = tiny_base
+    before = method.slug(painters.identity(method))
+    assert method.slug(painters.identity(method)) == before
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], iterations=1))
+    assert method.slug(painters.identity(method)) != before
 
 
 def test_colour_transfer_gives_the_styles_mean_and_covariance() -> None:

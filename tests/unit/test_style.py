@@ -172,7 +172,8 @@ def test_released_numbers() -> None:
     for config in (release, paper):
         assert config.iterations * len(config.learn_route.decoding()) == 2000
         assert (config.batch_size, config.lr_unet, config.lr_spn) == (8, 5e-6, 1e-4)
-        assert tuple(asdict(config.weights).values()) == (1.0, 0.5, 30.0, 10.0, 10.0)
+        assert tuple(asdict(config.weights).values()) == (1.0, 0.5, 30.0, 10.0, 10.0, 0.0)
+        assert config.bridge.t0_ratio == 0.5 and not config.bridge.deterministic
         assert len(config.stylize_route.inversion()) == 50
         assert len(config.stylize_route.decoding()) == 25
     assert release.spn.style_weight == 1.0 and release.spn.index_time
@@ -214,6 +215,18 @@ def test_the_bridge_keeps_the_best_candidate(tiny_base: Base) -> None:
     ]
     assert len(best) == 3
     assert any(torch.equal(best[-1], single) for single in singles)
+
+
+def test_a_deterministic_bridge_adds_noise_once(tiny_base: Base) -> None:
+    """The last move takes the predicted image either way; only moves before it draw noise."""
+    style_B = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def twin(moves: int, *, deterministic: bool) -> torch.Tensor:
+        config = BridgeConfig(steps=10, t0_ratio=moves / 10, deterministic=deterministic)
+        return next(iter(bridge(tiny_base, style_B, config, seed=4)))
+
+    torch.testing.assert_close(twin(1, deterministic=True), twin(1, deterministic=False))
+    assert not torch.allclose(twin(3, deterministic=True), twin(3, deterministic=False), atol=1e-2)
 
 
 def test_updates_that_are_not_finite_stop(tiny_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,9 +54,21 @@ class Method:
 
     def slug(self, *more: str) -> str:
         """Name of its folder of outputs; it changes with anything that changes the outputs."""
-        text = json.dumps([self.kind, self.value, self.options, *more], sort_keys=True)
         plain = "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")
-        return f"{plain or 'method'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return f"{plain or 'method'}-{_digest(self.kind, self.value, self.options, *more)}"
+
+    def learning(self, *more: str) -> str:
+        """Name of the folder of its learned styles.
+
+        Methods that differ in name or in how they redraw share it: they are learned once.
+        """
+        learned = {k: v for k, v in self.options.items() if k != "stylize"}
+        return f"{self.value}-{_digest(self.kind, self.value, learned, *more)}"
+
+
+def _digest(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ class MetricFactory:
         return Metric(info, lambda p: similarity(p.output, p.photo), lambda: not similarity.found)
 
     def _structure(self, name: str, network: str) -> Metric:
-        from osasis.evaluate.structure import DinoKeys, VggStructure, structure_distance
+        from osasis.evaluate.structure import DinoKeys, VggStructure
+        from osasis.perception.structure import structure_distance
 
         features: Callable[[Tensor], Tensor] = (
             VggStructure(self._judges.trunk)

@@ -61,8 +61,15 @@ class Painters:
         return load_judges(device=self._device).trunk
 
     def identity(self, method: Method) -> str:
-        """The base the outputs depend on; empty for methods without one."""
-        return self.base.hash if method.kind in ("preset", "learned", "reconstruct") else ""
+        """What outputs depend on beside what the method says: the base, and this version's numbers.
+
+        Presets and peers change between versions; outputs of old values must not pass for new.
+        """
+        if method.kind == "preset":
+            return f"{self.base.hash} {learn_config(method)!r}"
+        if method.kind == "peer":
+            return repr(check_peer(method.value, method.options.get("set", {})))
+        return self.base.hash if method.kind in ("learned", "reconstruct") else ""
 
     def check(self, method: Method) -> None:
         """Refuse what cannot work before hours are spent on the rest.
@@ -121,7 +128,7 @@ class Painters:
             yield from self._redraw(method, self._style(method, style, name), photos)
 
     def _style_file(self, method: Method, name: str) -> Path:
-        return self._folder / method.slug(self.identity(method)) / f"{name}.safetensors"
+        return self._folder / method.learning(self.identity(method)) / f"{name}.safetensors"
 
     def _style(self, method: Method, picture: Path, name: str) -> Style:
         if method.kind == "preset":

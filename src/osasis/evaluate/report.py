@@ -105,7 +105,7 @@ def markdown(evaluation: Evaluation, facts: dict[str, Any]) -> str:
         f"# {facts['title']}",
         "",
         f"{facts['photos']} photos, "
-        + "; ".join(f"{k}: {len(v)} styles" for k, v in facts["styles"].items())
+        + "; ".join(f"{k}: {', '.join(v)}" for k, v in facts["styles"].items())
         + f"; measured at {facts['size']} x {facts['size']}; osasis {facts['osasis']}, "
         f"{facts['date']}",
         "",

@@ -1,4 +1,4 @@
-"""Structure distance: how much the self-similarity of features changes (Splice, 2201.00424)."""
+"""Features whose self-similarity is a picture's structure (Splice, 2201.00424)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,6 @@ DINO_SIZE = 224
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _RELU4_1 = 19  # layers of `VggTrunk.features` up to relu4_1
-
-
-def self_similarity(features: Tensor) -> Tensor:
-    """Cosines of all pairs of positions, (B, n, n), of features (B, n, d) (Splice, Eq. 4)."""
-    unit = F.normalize(features.float(), dim=2, eps=1e-8)
-    return unit @ unit.transpose(1, 2)
-
-
-def structure_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference of the self-similarities of two (B, n, d) features: (B,)."""
-    return (self_similarity(x) - self_similarity(y)).square().mean(dim=(1, 2))
 
 
 class VggStructure:

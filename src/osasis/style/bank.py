@@ -20,7 +20,7 @@ from osasis.diffusion.schedule import TimestepGrid
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
 from osasis.style.config import BankConfig
-from osasis.style.losses import Critic
+from osasis.style.losses import Critic, Seen
 from osasis.style.update import Branch
 from osasis.stylize.decode import invert
 
@@ -109,7 +109,7 @@ class ContentBank:
                 hint="run the same command again; the part is computed anew",
             ) from error
 
-    def embeddings(self, indices: Sequence[int], critic: Critic) -> Tensor:
-        """(len(indices), D) embeddings of photos."""
+    def look(self, indices: Sequence[int], critic: Critic) -> Seen:
+        """What a critic sees in photos."""
         with torch.no_grad():
-            return critic.embed(self.photos(indices).x0)
+            return critic.look(self.photos(indices).x0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.diffusion.ddpm import q_sample
 from osasis.diffusion.noise import SeededNoise
-from osasis.diffusion.sample import ancestral
+from osasis.diffusion.sample import ancestral, ddim
 from osasis.diffusion.schedule import TimestepGrid
 from osasis.perception.judges import load_judges
 from osasis.style.config import BridgeConfig
@@ -20,8 +20,8 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     """Yield candidates for the twin one by one; the last one yielded is the best of all.
 
     The style image is noised to t0 (Eq. 9) and walked back by ancestral DDPM (Eq. 10) with the
-    base's unconditional DDPM. The best candidate has the least `10 * L1 + LPIPS` to the style
-    image.
+    base's unconditional DDPM, or by DDIM where `config.deterministic` says so. The best candidate
+    has the least `10 * L1 + LPIPS` to the style image.
 
     Args:
         style_B: (1, 3, H, W) in [-1, 1].
@@ -41,7 +41,11 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     for i in range(config.candidates):
         noise = SeededNoise([seed + i], style_B.shape[1:], base.device)
         x_t = q_sample(style_B, noise(), start.alpha_bar_t)
-        twin = ancestral(model, x_t, steps, noise, learned_variance=learned_variance).clamp(-1, 1)
+        if config.deterministic:
+            twin = ddim(lambda x, t: model(x, t)[:, :3], x_t, steps).clamp(-1, 1)
+        else:
+            twin = ancestral(model, x_t, steps, noise, learned_variance=learned_variance)
+            twin = twin.clamp(-1, 1)
         with torch.no_grad():
             distance = 10 * (twin - style_B).abs().mean() + lpips(twin, style_B).mean()
         if float(distance) < least:

@@ -11,13 +11,18 @@ from osasis.diffusion.route import Route
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18)."""
+    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18), and of one more.
+
+    `structure` holds the self-similarity of VGG features of the content branch to the photo's
+    (Splice, 2201.00424): an engineering choice, not in the paper.
+    """
 
     cross_domain: float = 1.0
     in_domain: float = 0.5
     embedding: float = 30.0
     l1: float = 10.0
     lpips: float = 10.0
+    structure: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,15 @@ class BridgeConfig:
         steps: ancestral steps of the whole schedule.
         t0_ratio: how far up the schedule the style image is noised.
         candidates: draws, of which the one nearest to the style image is kept.
+        deterministic: walk back by DDIM instead of ancestral DDPM (engineering choice): a base that
+            saw few images leaves noise in what it draws ancestrally.
         release_seam: noise one node higher than the walk back starts, as the release does.
     """
 
     steps: int = 50
     t0_ratio: float = 0.5
     candidates: int = 1
+    deterministic: bool = False
     release_seam: bool = False
 
 
@@ -141,16 +149,18 @@ RELEASE = LearnConfig(
 
 FAST = LearnConfig(
     preset="fast",
-    iterations=12,
-    batch_size=3,
+    iterations=20,
+    batch_size=1,
     lr_unet=2e-4,
     lr_spn=1e-3,
     learn_route=Route(20, 10),
     stylize_route=Route(20, 20),
+    weights=LossWeights(structure=100.0),
+    bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),
     trained_levels=(0, 1),
-    content_judge_size=64,
+    content_judge_size=128,
 )
 
 PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}

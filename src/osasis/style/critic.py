@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from osasis.perception.judges import VggJudges, load_judges
 from osasis.perception.protocol import Embedder
 from osasis.perception.registry import DEFAULT_EMBEDDER, get_embedder
 from osasis.perception.vgg import shrink
 from osasis.style.config import LearnConfig
-from osasis.style.losses import Critic, cosine_distance
+from osasis.style.losses import Critic, Seen, cosine_distance
+
+POSITIONS_SIDE = 16
 
 
 class VggCritic:
@@ -18,29 +23,34 @@ class VggCritic:
 
     Args:
         judges: the trunk and what reads it.
-        content_size: largest side in pixels at which pictures are embedded for directions; the
-            style image is always compared at its own size.
+        content_size: largest side in pixels at which pictures are looked at for directions and
+            structure; the style image is always compared at its own size.
+        structure: whether the structure loss is wanted.
     """
 
-    def __init__(self, judges: VggJudges, content_size: int | None = None) -> None:
-        self._judges, self._content_size = judges, content_size
+    def __init__(
+        self, judges: VggJudges, content_size: int | None = None, *, structure: bool = False
+    ) -> None:
+        self._judges, self._content_size, self._structure = judges, content_size, structure
 
-    def embed(self, x: Tensor) -> Tensor:
+    def look(self, x: Tensor) -> Seen:
         if self._content_size is not None:
             x = shrink(x, self._content_size)
-        return self._judges.statistics.from_activations(self._judges.trunk(x))
+        activations = self._judges.trunk(x)
+        embedding = self._judges.statistics.from_activations(activations)
+        return Seen(embedding, positions(activations) if self._structure else None)
 
     def set_reference(self, reference: Tensor) -> None:
-        self._reference = self._look(reference)
+        self._reference = self._compared(reference)
 
     def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        embedding, features = self._look(x)
+        embedding, features = self._compared(x)
         return (
             cosine_distance(embedding, self._reference[0]),
             self._judges.lpips.distance(features, self._reference[1]),
         )
 
-    def _look(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _compared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         activations = self._judges.trunk(x)
         statistics = self._judges.statistics.from_activations(activations)
         return statistics, self._judges.lpips.normalise(activations)
@@ -49,24 +59,33 @@ class VggCritic:
 class SeparateCritic:
     """Any embedder beside LPIPS: the paper's CLIP and VGG LPIPS."""
 
-    def __init__(self, embedder: Embedder, judges: VggJudges) -> None:
-        self._embedder, self._judges = embedder, judges
+    def __init__(self, embedder: Embedder, judges: VggJudges, *, structure: bool = False) -> None:
+        self._embedder, self._judges, self._structure = embedder, judges, structure
 
-    def embed(self, x: Tensor) -> Tensor:
-        return self._embedder(x)
+    def look(self, x: Tensor) -> Seen:
+        features = positions(self._judges.trunk(x)) if self._structure else None
+        return Seen(self._embedder(x), features)
 
     def set_reference(self, reference: Tensor) -> None:
-        self._reference = self.embed(reference), reference
+        self._reference = self._embedder(reference), reference
 
     def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
         embedding, reference = self._reference
-        return cosine_distance(self.embed(x), embedding), self._judges.lpips(x, reference)
+        return cosine_distance(self._embedder(x), embedding), self._judges.lpips(x, reference)
+
+
+def positions(activations: Sequence[Tensor]) -> Tensor:
+    """Features (B, n, 256) of relu3_3 at n <= 256 places, for the structure loss."""
+    layer = activations[2].float()
+    side = min(POSITIONS_SIDE, *layer.shape[-2:])
+    return F.adaptive_avg_pool2d(layer, side).flatten(2).transpose(1, 2)
 
 
 def load_critic(embedder: str | None, config: LearnConfig, device: torch.device) -> Critic:
     """The critic for an embedder's name (see `get_embedder`); None is the embedded VGG one."""
     judges = load_judges(device=device)
+    structure = config.weights.structure > 0
     if embedder is None or embedder == DEFAULT_EMBEDDER:
-        return VggCritic(judges, config.content_judge_size)
+        return VggCritic(judges, config.content_judge_size, structure=structure)
     chosen = get_embedder(embedder, device, release_preprocessing=config.release_preprocessing)
-    return SeparateCritic(chosen, judges)
+    return SeparateCritic(chosen, judges, structure=structure)

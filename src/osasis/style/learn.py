@@ -172,12 +172,12 @@ class StyleLearner:
         for iteration in range(self.updates // len(self._steps), c.iterations):
             indices = photo_order(iteration, c.batch_size, c.bank.size, self.seed)
             content, style = bank.photos(indices), start
-            embedding = self._workshop.embeddings(indices)
+            seen = self._workshop.look(indices)
             # a walk that was left in the middle begins anew, from the weights at its start
             self._keep_for_snapshot()
             for step in self._steps:
                 result = update(
-                    self._student, self._optimizers, content, style, embedding, step,
+                    self._student, self._optimizers, content, style, seen, step,
                     targets, critic, c.spn, c.weights, clip=route.clip,
                 )  # fmt: skip
                 bad = 0 if result.finite else bad + 1

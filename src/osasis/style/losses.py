@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,14 +10,40 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from osasis.perception.structure import structure_distance
 from osasis.style.config import LossWeights
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a critic sees in pictures.
+
+    Attributes:
+        embedding: (B, D).
+        positions: (B, n, d) features of n places; None where the structure loss has no weight.
+    """
+
+    embedding: Tensor
+    positions: Tensor | None = None
+
+
+def split(seen: Seen) -> list[Seen]:
+    """What was seen, picture by picture: the inverse of `join`."""
+    places = [None] * len(seen.embedding) if seen.positions is None else seen.positions.split(1)
+    return [Seen(e, p) for e, p in zip(seen.embedding.split(1), places, strict=True)]
+
+
+def join(seen: Sequence[Seen]) -> Seen:
+    """What was seen in several pictures as one batch."""
+    places = [s.positions for s in seen if s.positions is not None]
+    return Seen(torch.cat([s.embedding for s in seen]), torch.cat(places) if places else None)
 
 
 class Critic(Protocol):
     """What judges pictures while a style is learned: an embedder and a perceptual distance."""
 
-    def embed(self, x: Tensor) -> Tensor:
-        """(B, D) embeddings of pictures (B, 3, H, W) in [-1, 1], for directions."""
+    def look(self, x: Tensor) -> Seen:
+        """What pictures (B, 3, H, W) in [-1, 1] are, for directions and structure."""
         ...
 
     def set_reference(self, reference: Tensor) -> None:
@@ -52,13 +79,13 @@ def style_targets(style_A: Tensor, style_B: Tensor, critic: Critic) -> StyleTarg
     """Embed the style image and its twin, each (1, 3, H, W), and set the critic's reference."""
     with torch.no_grad():
         critic.set_reference(style_B)
-        return StyleTargets(style_B, critic.embed(style_A), critic.embed(style_B))
+        return StyleTargets(style_B, critic.look(style_A).embedding, critic.look(style_B).embedding)
 
 
 def style_losses(
     content: Tensor,
     style: Tensor,
-    content_embedding: Tensor,
+    photos: Seen,
     targets: StyleTargets,
     critic: Critic,
     weights: LossWeights,
@@ -68,18 +95,20 @@ def style_losses(
     Args:
         content: (B, 3, H, W) x0_hat of the content branch, I_B_in.
         style: (1, 3, H, W) x0_hat of the style branch.
-        content_embedding: (B, D) of the photos I_A_in.
+        photos: what the critic sees in the photos I_A_in.
 
     Returns:
-        Scalars "cross_domain", "in_domain", "embedding", "l1", "lpips"; their sum is the loss.
+        Scalars "cross_domain", "in_domain", "embedding", "l1", "lpips", and "structure" where it
+        has a weight; their sum is the loss.
     """
-    embedding_in = critic.embed(content)
+    seen = critic.look(content)
+    embedding_in, content_embedding = seen.embedding, photos.embedding
     embedding_distance, perceptual_distance = critic.compare(style)
     across = targets.embedding_B - targets.embedding_A
     within = content_embedding - targets.embedding_A
     w = weights
     cross = cosine_distance(embedding_in - content_embedding, across)
-    return {
+    losses = {
         "cross_domain": w.cross_domain * cross.mean(),
         "in_domain": w.in_domain
         * cosine_distance(within, embedding_in - targets.embedding_B).mean(),
@@ -87,3 +116,7 @@ def style_losses(
         "l1": w.l1 * F.l1_loss(style, targets.style_B),
         "lpips": w.lpips * perceptual_distance.mean(),
     }
+    if seen.positions is not None and photos.positions is not None:
+        distance = structure_distance(seen.positions, photos.positions)
+        losses["structure"] = w.structure * distance.mean()
+    return losses

@@ -16,7 +16,7 @@ from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.models.spn import SPN
 from osasis.style.config import LossWeights, SPNSettings
-from osasis.style.losses import Critic, StyleTargets, style_losses
+from osasis.style.losses import Critic, Seen, StyleTargets, style_losses
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def update(
     optimizers: Sequence[Optimizer],
     content: Branch,
     style: Branch,
-    content_embedding: Tensor,
+    photos: Seen,
     step: Step,
     targets: StyleTargets,
     critic: Critic,
@@ -105,7 +105,7 @@ def update(
     parts = style_losses(
         prediction.content_x0_hat,
         prediction.style_x0_hat,
-        content_embedding,
+        photos,
         targets,
         critic,
         weights,

@@ -1,23 +1,20 @@
-"""What the styles of one base and configuration share: judges, content bank, embeddings."""
+"""What the styles of one base and configuration share: judges and the content bank."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
 from osasis.base import Base
 from osasis.perception.registry import DEFAULT_EMBEDDER
 from osasis.style.bank import ContentBank
 from osasis.style.config import LearnConfig
 from osasis.style.critic import load_critic
-from osasis.style.losses import Critic
+from osasis.style.losses import Critic, Seen, join, split
 
 
 class Workshop:
-    """Judges are loaded once, and each photo of the bank is embedded once, for all styles.
+    """Judges are loaded once, and each photo of the bank is looked at once, for all styles.
 
     Styles are learned one after the other: the critic holds the style image of the current one.
 
@@ -31,7 +28,7 @@ class Workshop:
         self.base, self.config = base, config
         self.embedder = embedder or DEFAULT_EMBEDDER
         self.bank = ContentBank(base, config.bank, config.learn_route)
-        self._embedded: dict[int, Tensor] = {}
+        self._seen: dict[int, Seen] = {}
 
     @cached_property
     def critic(self) -> Critic:
@@ -42,10 +39,11 @@ class Workshop:
         """
         return load_critic(self.embedder, self.config, self.base.device)
 
-    def embeddings(self, indices: Sequence[int]) -> Tensor:
-        """(len(indices), D) embeddings of photos of the bank."""
-        missing = [i for i in dict.fromkeys(indices) if i not in self._embedded]
+    def look(self, indices: Sequence[int]) -> Seen:
+        """What the critic sees in photos of the bank; each is looked at once."""
+        missing = [i for i in dict.fromkeys(indices) if i not in self._seen]
         if missing:
-            found = self.bank.embeddings(missing, self.critic)
-            self._embedded.update(zip(missing, found, strict=True))
-        return torch.stack([self._embedded[i] for i in indices])
+            self._seen.update(
+                zip(missing, split(self.bank.look(missing, self.critic)), strict=True)
+            )
+        return join([self._seen[i] for i in indices])
