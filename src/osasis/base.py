@@ -18,7 +18,7 @@ from torch import Tensor
 from osasis.device import choose_device, shapes_only
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import EpsModel, ddim
+from osasis.diffusion.sample import EpsModel, ddim, follow
 from osasis.diffusion.schedule import LATENT_SCHEDULE, TRAIN_STEPS, TimestepGrid
 from osasis.errors import UserError
 from osasis.files import atomic_path, sha256
@@ -199,7 +199,7 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
     def _walk(self, x: Tensor, z_sem: Tensor, route: Route, *, up: bool) -> Tensor:
         conditioning = self.diffae.plain(z_sem.to(self.device))
         steps = route.inversion() if up else route.decoding()
-        return ddim(lambda x, t: self.diffae.eps(x, t, conditioning), x, steps, clip=route.clip)
+        return follow(lambda x, t: self.diffae.eps(x, t, conditioning), x, route, steps)
 
     @staticmethod
     def _route(t0: int, steps: int) -> Route:
@@ -231,7 +231,7 @@ def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = No
     """
     target = choose_device(device)
     path = find_base(name_or_path)
-    manifest, tensors = read_weights(path, FORMAT, "an osasis base")
+    manifest, tensors = read_weights(path, (FORMAT,), "an osasis base")
     diffae, latent, ddpm = _networks(path, manifest)
     load_strict(diffae, with_prefix(tensors, "diffae."), f"the network described in {path.name}")
     load_strict(latent, with_prefix(tensors, "latent_net."), f"the latent DPM of {path.name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from osasis.errors import UserError
@@ -53,3 +55,29 @@ def free_memory(device: torch.device) -> int:
     except OSError:
         pass
     return 4 * 1024**3  # systems without /proc: a laptop's usual share
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin anew with what `peak_memory` counts."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes in use at most since `reset_peak_memory`: of the GPU, else of the whole process.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None

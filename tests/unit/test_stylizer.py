@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from osasis.base import Base
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
 from osasis.style.file import Style
 from osasis.style.learn import StyleLearner
 from osasis.stylize.stylizer import Stylizer
@@ -87,3 +87,29 @@ def test_takes_paths_and_pictures(tiny_base: Base, style: Style, tmp_path: Path)
 def test_wrong_use(tiny_base: Base, style: Style, wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
         Stylizer(tiny_base, style, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fitting", [3, 1, 0])
+def test_too_little_memory_is_answered_by_smaller_batches(
+    tiny_base: Base, style: Style, fitting: int
+) -> None:
+    """An encoder that has memory for `fitting` photos at once."""
+    x0 = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    expected = Stylizer(tiny_base, style, variation=0.5).stylize(x0)
+
+    def refuse(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > fitting:
+            raise torch.OutOfMemoryError("out of memory")
+
+    stylizer = Stylizer(tiny_base, style, variation=0.5, batch_size=5)
+    hook = tiny_base.diffae.encoder.register_forward_pre_hook(refuse)
+    try:
+        if fitting == 0:
+            with pytest.raises(OsasisError, match="one photo of 32 x 32"):
+                stylizer.stylize(x0)
+            return
+        got = stylizer.stylize(x0)
+    finally:
+        hook.remove()
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+    assert stylizer.batch_size <= fitting

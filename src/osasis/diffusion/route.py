@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from osasis.diffusion.schedule import TRAIN_STEPS, Step, TimestepGrid
+from osasis.diffusion.schedule import (
+    IMAGE_SCHEDULE,
+    TRAIN_STEPS,
+    Step,
+    TimestepGrid,
+    half_log_snr,
+)
 from osasis.errors import UserError
 
 
@@ -13,6 +19,8 @@ class Route:
     """Inversion and decoding between the image and `t0_ratio` of the training schedule.
 
     Step counts are those of the whole schedule, as in the paper: 50 at ratio 0.5 are 25 moves.
+    Where nodes are equal in log-SNR, the share of the schedule is measured in it too: 8 are 5
+    moves to timestep 500, and 3 to timestep 100.
 
     Attributes:
         invert_steps: steps of the inversion.
@@ -21,6 +29,11 @@ class Route:
         shared_grid: one grid for both ways, decoding starts exactly where inversion ended (the
             paper). False cuts two grids independently, with a seam at t0 (the release, METHOD 7).
         clip: limit x0_hat to [-1, 1] at every step.
+        solver: "ddim", or "dpm++2m", the second-order multistep DPM-Solver++ (2211.01095).
+        spacing: nodes of a shared grid equal in "time" or in "log-snr"; the latter are dense near
+            the image, where predictions change fastest.
+        structure_span: timesteps that one addition of the SPN's term stands for; moves of another
+            length scale it. None adds it as it is before every move (paper and release).
     """
 
     invert_steps: int
@@ -28,8 +41,19 @@ class Route:
     t0_ratio: float = 0.5
     shared_grid: bool = True
     clip: bool = True
+    solver: str = "ddim"
+    spacing: str = "time"
+    structure_span: int | None = None
 
     def __post_init__(self) -> None:
+        if self.solver not in ("ddim", "dpm++2m"):
+            raise ValueError(f"solver must be 'ddim' or 'dpm++2m', got {self.solver!r}")
+        if self.spacing not in ("time", "log-snr"):
+            raise ValueError(f"spacing must be 'time' or 'log-snr', got {self.spacing!r}")
+        if self.structure_span is not None and self.structure_span < 1:
+            raise ValueError(f"structure_span must be at least 1, got {self.structure_span}")
+        if not self.shared_grid and self.spacing != "time":
+            raise ValueError("two independent grids are equal in time, as the release's")
         if not 0 < self.t0_ratio <= 1:
             raise ValueError(f"t0_ratio must lie in (0, 1], got {self.t0_ratio}")
 
@@ -57,7 +81,19 @@ class Route:
         return replace(self, t0_ratio=t0 / TRAIN_STEPS)
 
     def _grid(self) -> TimestepGrid:
-        return TimestepGrid.until(self.t0, max(1, round(self.invert_steps * self.t0_ratio)))
+        moves = self._moves(self.invert_steps)
+        if self.spacing == "log-snr":
+            return TimestepGrid.until_by_snr(self.t0, min(moves, self.t0))
+        return TimestepGrid.until(self.t0, moves)
+
+    def _moves(self, steps: int) -> int:
+        """How many of `steps` over the whole schedule lie below t0, at least one."""
+        share = self.t0_ratio
+        if self.spacing == "log-snr":
+            alpha_bar = IMAGE_SCHEDULE.alpha_bar
+            nearest, here, farthest = (half_log_snr(alpha_bar[t]) for t in (0, self.t0, -1))
+            share = (nearest - here) / (nearest - farthest)
+        return max(1, round(steps * share))
 
     def inversion(self) -> list[Step]:
         """Moves from the image to the structural code x_t0 (Eq. 11)."""
@@ -69,7 +105,7 @@ class Route:
     def decoding(self) -> list[Step]:
         """Moves from x_t0 to the image (Eq. 14)."""
         if self.shared_grid:
-            moves = max(1, round(self.decode_steps * self.t0_ratio))
-            return self._grid().thinned(moves).decoding(to_clean=False)
+            grid = self._grid().thinned(self._moves(self.decode_steps))
+            return grid.decoding(to_clean=False)
         grid = TimestepGrid.ddim(self.decode_steps)
         return grid.decoding(self.decode_steps * self.t0 // TRAIN_STEPS)

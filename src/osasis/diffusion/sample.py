@@ -9,6 +9,8 @@ from torch import Tensor
 
 from osasis.diffusion.ddim import ddim_step
 from osasis.diffusion.ddpm import ddpm_step, posterior
+from osasis.diffusion.dpm import Earlier, dpm_step
+from osasis.diffusion.route import Route
 from osasis.diffusion.schedule import Step
 
 EpsModel = Callable[[Tensor, Tensor], Tensor]
@@ -52,6 +54,54 @@ def ddim_with_gradient(
 
 ddim = torch.no_grad()(ddim_with_gradient)
 """The same without gradients: what everything uses that does not optimise through the walk."""
+
+
+def dpm_with_gradient(
+    model: EpsModel,
+    x: Tensor,
+    steps: Sequence[Step],
+    *,
+    clip: bool = True,
+    structure: Structure | None = None,
+) -> Tensor:
+    """Follow `steps` by DPM-Solver++(2M), the first by DDIM; arguments as `ddim_with_gradient`."""
+    earlier: Earlier | None = None
+    for step in steps:
+        if structure is not None:
+            x = x + structure(step)
+        eps_hat = model(x, timesteps(x, step.t))
+        x, x0_hat = dpm_step(x, eps_hat, step, earlier, clip=clip)
+        earlier = Earlier(x0_hat, step.alpha_bar_t)
+    return x
+
+
+def follow_with_gradient(
+    model: EpsModel,
+    x: Tensor,
+    route: Route,
+    steps: Sequence[Step],
+    *,
+    structure: Structure | None = None,
+) -> Tensor:
+    """Follow `route.inversion()` or `route.decoding()` by the route's solver.
+
+    Args:
+        structure: term added to x before every move; a route with a `structure_span` scales it to
+            the length of the move, so that its sum does not depend on how many moves there are.
+    """
+    term = structure
+    span = route.structure_span
+    if structure is not None and span is not None:
+
+        def term(step: Step) -> Tensor:
+            return structure(step) * (step.span / span)
+
+    walk = dpm_with_gradient if route.solver == "dpm++2m" else ddim_with_gradient
+    return walk(model, x, steps, clip=route.clip, structure=term)
+
+
+follow = torch.no_grad()(follow_with_gradient)
+"""The same without gradients."""
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -49,6 +50,11 @@ def _alpha_bar(kind: str, start: float, end: float, num_steps: int) -> NDArray[n
     return np.asarray(np.cumprod(1.0 - betas), dtype=np.float64)
 
 
+def half_log_snr(alpha_bar: float) -> float:
+    """`lambda = log(sqrt(ab) / sqrt(1 - ab))` (2206.00927, section 3)."""
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+
+
 IMAGE_SCHEDULE = Schedule()
 LATENT_SCHEDULE = Schedule("constant", beta_start=0.008)  # the released latent DPM (METHOD 7)
 
@@ -62,12 +68,14 @@ class Step:
         index: position of `t` on its grid.
         alpha_bar_t: alpha_bar the sample has before the move.
         alpha_bar_s: alpha_bar the sample has after the move.
+        span: timesteps that the move covers, more than 0 whichever way it goes.
     """
 
     t: int
     index: int
     alpha_bar_t: float
     alpha_bar_s: float
+    span: int
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,23 @@ class TimestepGrid:
         nodes = np.rint(np.linspace(0, last, num_steps + 1))
         return TimestepGrid(tuple(int(t) for t in nodes), schedule)
 
+    @staticmethod
+    def until_by_snr(t0: int, num_steps: int, schedule: Schedule = IMAGE_SCHEDULE) -> TimestepGrid:
+        """`num_steps` steps from 0 to `t0`, about equal in log-SNR, ends kept (2211.01095, 4.1).
+
+        Nodes that would fall on the same timestep near the image are moved up to the next one.
+        """
+        last = min(t0, schedule.num_steps - 1)
+        if not 1 <= num_steps <= last:
+            raise ValueError(f"steps must lie in 1 .. {last} for t0 = {t0}, got {num_steps}")
+        log_snr = np.array([half_log_snr(a) for a in schedule.alpha_bar[: last + 1]])
+        wanted = np.linspace(log_snr[0], log_snr[last], num_steps + 1)
+        nodes = np.rint(np.interp(-wanted, -log_snr, np.arange(last + 1))).astype(int)
+        order = np.arange(num_steps + 1)
+        nodes = order + np.maximum.accumulate(nodes - order)
+        nodes = np.minimum(nodes, last - order[::-1])
+        return TimestepGrid(tuple(int(t) for t in nodes), schedule)
+
     def thinned(self, num_moves: int) -> TimestepGrid:
         """At most `num_moves` moves over nodes of this grid, spread evenly, both ends kept."""
         last = len(self.timesteps) - 1
@@ -133,7 +158,13 @@ class TimestepGrid:
         if not 0 <= moves < len(self.timesteps):
             raise ValueError(f"this grid has {len(self.timesteps) - 1} moves, asked for {moves}")
         return [
-            Step(self.timesteps[i], i, self._alpha_bar(i), self._alpha_bar(i + 1))
+            Step(
+                self.timesteps[i],
+                i,
+                self._alpha_bar(i),
+                self._alpha_bar(i + 1),
+                self.timesteps[i + 1] - self.timesteps[i],
+            )
             for i in range(moves)
         ]
 
@@ -157,6 +188,7 @@ class TimestepGrid:
                 i,
                 self._alpha_bar(i),
                 1.0 if i == 0 else self._alpha_bar(i - 1),
+                self.timesteps[i] - (self.timesteps[i - 1] if i else -1),
             )
             for i in range(highest, lowest - 1, -1)
         ]

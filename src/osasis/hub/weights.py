@@ -20,11 +20,13 @@ KEY = "osasis"  # of the metadata
 MAX_NUMBER = 65536  # of a network's configuration
 
 
-def read_weights(path: Path, expected: str, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Manifest and float32 tensors of one of our files.
+def read_weights(
+    path: Path, expected: tuple[str, ...], kind: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Manifest and tensors of one of our files; floating-point ones become float32.
 
     Args:
-        expected: the manifest's "format".
+        expected: what the manifest's "format" may be, the newest first.
         kind: what it should be, for messages, such as "an osasis base".
 
     Raises:
@@ -33,13 +35,15 @@ def read_weights(path: Path, expected: str, kind: str) -> tuple[dict[str, Any], 
     try:
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             manifest = json.loads((file.metadata() or {})[KEY])
-            tensors = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+            stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not {kind}: {error}") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != expected:
-        what = expected.rpartition("-")[0].replace("-", " ")
-        raise UserError(f"{path} is not an {what}: its format is {found!r}, expected {expected!r}")
+    if found not in expected:
+        what = expected[0].rpartition("-")[0].replace("-", " ")
+        known = " or ".join(map(repr, expected))
+        raise UserError(f"{path} is not an {what}: its format is {found!r}, expected {known}")
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in stored.items()}
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{path} is damaged: {name} holds numbers that are not finite")

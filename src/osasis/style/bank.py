@@ -47,7 +47,7 @@ class ContentBank:
         self._base, self._config, self._route = base, config, route
         moves = ",".join(f"{s.t}:{s.alpha_bar_s:.8f}" for s in route.inversion())
         steps = f"{config.latent_steps}|{config.decode_steps}"
-        key = f"{DRAWING}|{steps}|{config.seed}|{route.clip}|{moves}"
+        key = f"{DRAWING}|{steps}|{config.seed}|{route.clip}|{route.solver}|{moves}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         self._folder = cache_folder() / "banks" / f"{base.name}-{base.hash}-{digest}"
         self._load = lru_cache(maxsize=32)(self._read)

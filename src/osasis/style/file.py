@@ -8,17 +8,20 @@ import dataclasses
 import io
 import json
 import tempfile
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from huggingface_hub import ModelHubMixin
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from osasis.base import Base
+from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.hub.convert import differences, load_strict, shapes_of, with_prefix
@@ -27,10 +30,12 @@ from osasis.hub.registry import find_style
 from osasis.hub.weights import KEY, read_weights
 from osasis.models.diffae import DiffAE
 from osasis.models.spn import SPN, SPNConfig
+from osasis.style.compress import MAX_ERROR, compress, decompress
 from osasis.style.config import LearnConfig, config_from_dict
 from osasis.style.update import Student
 
-FORMAT = "osasis-style-1"
+FORMAT = "osasis-style-2"
+UNPACKED = "osasis-style-1"  # before tensors were compressed; still read
 THUMBNAIL = 128  # pixels
 
 
@@ -83,18 +88,22 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
     # set, so that the mixin does not make one up from the fields
     _hub_mixin_config: ClassVar[Any] = {"library": "osasis"}  # type: ignore[misc]
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, float16, at once or not at all.
+    def save(self, path: str | Path, max_error: float = MAX_ERROR) -> None:
+        """Write one safetensors file, compressed, at once or not at all.
+
+        Args:
+            max_error: relative error that is allowed in each tensor, see `compress`; 0 stores
+                float16.
 
         Raises:
             OsasisError: the file cannot be written.
         """
+        stored, packed = compress(self.tensors, max_error)
         described = dataclasses.asdict(self.manifest)
-        described |= {"format": FORMAT, "thumbnail": _encode(self.thumbnail)}
-        halves = {k: v.detach().half().cpu().contiguous() for k, v in self.tensors.items()}
+        described |= {"format": FORMAT, "thumbnail": _encode(self.thumbnail), "packed": packed}
         try:
             with atomic_path(Path(path)) as temporary:
-                save_file(halves, temporary, metadata={KEY: json.dumps(described)})
+                save_file(stored, temporary, metadata={KEY: json.dumps(described)})
         except (OSError, SafetensorError) as error:
             raise OsasisError(f"the style cannot be written to {path}: {error}") from error
 
@@ -115,18 +124,41 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
         Raises:
             UserError: `base` is not the one the style was learned on.
         """
+        changes = self.changes(base)
+        diffae = copy_unet(base.diffae, changes)
+        weights = diffae.unet.state_dict()
+        for name, change in changes.items():
+            weights[name].add_(change.to(weights[name]))
+        return Student(diffae.eval().requires_grad_(False), self.spn(base.device))
+
+    def changes(self, base: Base) -> dict[str, Tensor]:
+        """What is added to parameters of the base's U-Net, by their names.
+
+        Raises:
+            UserError: `base` is not the one the style was learned on, or they do not fit it.
+        """
         self.check_base(base)
-        what = f"the style {self.manifest.name!r}"
         changes = with_prefix(self.tensors, "unet.")
         own = shapes_of(base.diffae.unet.state_dict())
         found = differences({k: v for k, v in own.items() if k in changes}, shapes_of(changes))
         if found:
-            raise UserError(f"{what} does not fit its base's U-Net: {found}")
-        diffae = _with_unet_changes(base.diffae, changes)
+            raise UserError(f"the style {self.manifest.name!r} does not fit its base: {found}")
+        return changes
+
+    def spn(self, device: torch.device) -> SPN:
+        """The style's structure-preserving network, in evaluation mode, on `device`.
+
+        Raises:
+            UserError: the file's SPN is not what its configuration says.
+        """
         settings = self.manifest.config.spn
-        spn = SPN(SPNConfig(settings.channels, 512 if settings.timed else None))
-        load_strict(spn, {k: v.float() for k, v in with_prefix(self.tensors, "spn.").items()}, what)
-        return Student(diffae, spn.to(base.device).eval().requires_grad_(False))
+        with shapes_only():
+            spn = SPN(SPNConfig(settings.channels, 512 if settings.timed else None))
+        state = {
+            k: v.to(device, torch.float32) for k, v in with_prefix(self.tensors, "spn.").items()
+        }
+        load_strict(spn, state, f"the style {self.manifest.name!r}")
+        return spn.eval().requires_grad_(False)
 
     def check_base(self, base: Base) -> None:
         """Refuse a base other than the style's own.
@@ -143,18 +175,17 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
             )
 
 
-def copy_unet(diffae: DiffAE) -> DiffAE:
-    """A DiffAE whose U-Net is a copy and whose encoder is shared."""
+def copy_unet(diffae: DiffAE, changed: Container[str] | None = None) -> DiffAE:
+    """A DiffAE whose U-Net is a copy and whose encoder is shared.
+
+    Args:
+        changed: parameters of the U-Net that are copied, the others being shared; None copies all.
+    """
+    shared: list[nn.Module | nn.Parameter] = [diffae.encoder]
+    if changed is not None:
+        shared += [p for name, p in diffae.unet.named_parameters() if name not in changed]
     # deepcopy takes what its memo already holds as it is
-    return copy.deepcopy(diffae, {id(diffae.encoder): diffae.encoder})
-
-
-def _with_unet_changes(diffae: DiffAE, changes: dict[str, Tensor]) -> DiffAE:
-    copied = copy_unet(diffae)
-    state = copied.unet.state_dict()
-    for name, change in changes.items():
-        state[name].add_(change.to(state[name].device, state[name].dtype))
-    return copied.eval().requires_grad_(False)
+    return copy.deepcopy(diffae, {id(part): part for part in shared})
 
 
 def load_style(path: str | Path) -> Style:
@@ -165,18 +196,19 @@ def load_style(path: str | Path) -> Style:
     """
     found = find_style(path)
     try:
-        raw, tensors = read_weights(found, FORMAT, "a style file")
+        raw, stored = read_weights(found, (FORMAT, UNPACKED), "a style file")
     except UserError as error:
         error.hint = error.hint or "learn one with: osasis learn PICTURE -o my.safetensors"
         raise
     try:
         del raw["format"]
+        tensors = decompress(stored, raw.pop("packed", {}))
         picture = base64.b64decode(raw.pop("thumbnail"), validate=True)
         thumbnail = Image.open(io.BytesIO(picture)).convert("RGB")
         config = config_from_dict(raw.pop("config"))
         raw["style_levels"] = tuple(raw["style_levels"])
         return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
 
 

@@ -153,6 +153,26 @@ class StyleLearner:
         finally:
             self._save_snapshot()
 
+    def rehearse(self) -> Callable[[], None]:
+        """A function that makes one update on pictures of noise: what a step costs, not a style."""
+        c, base = self.config, self.base
+        critic = load_critic(self.embedder, c, base.device)
+        targets = style_targets(self._style_B, self._style_B, critic)
+        noise = torch.randn(c.batch_size, *self._style_B.shape[1:], device=base.device)
+        photos = noise.clamp(-1, 1)
+        content = Branch(photos, base.encode(photos), noise)
+        style = Branch(self._style_B, base.encode(self._style_B), noise[:1])
+        with torch.no_grad():
+            embedding = critic.embed(photos)
+
+        def step() -> None:
+            update(
+                self._student, self._optimizers, content, style, embedding, self._steps[0],
+                targets, critic, c.spn, c.weights, clip=c.learn_route.clip,
+            )  # fmt: skip
+
+        return step
+
     def _twin(self) -> Tensor:
         if self._style_A is None:
             raise OsasisError("the bridge made no candidate", hint="set candidates to at least 1")

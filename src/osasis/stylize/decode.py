@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import EpsModel, ddim
+from osasis.diffusion.sample import EpsModel, follow
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.stylize.look import Look
@@ -20,7 +20,7 @@ def invert(diffae: DiffAE, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
         z_sem: (B, z_dim).
     """
     conditioning = diffae.plain(z_sem)
-    return ddim(lambda x, t: diffae.eps(x, t, conditioning), x0, route.inversion(), clip=route.clip)
+    return follow(lambda x, t: diffae.eps(x, t, conditioning), x0, route, route.inversion())
 
 
 def decode(
@@ -48,11 +48,11 @@ def decode(
     own = look.conditioning(z_sem)
     edited = own if z_edited is None else look.conditioning(z_edited)
     weight = 1.0 if z_edited is None else guidance
-    return ddim(
+    return follow(
         guided(look.diffae, own, edited, weight),
         x_t0,
+        route,
         route.decoding(),
-        clip=route.clip,
         structure=look.structure(x0),
     )
 

@@ -13,7 +13,6 @@ from osasis.diffusion.route import Route
 from osasis.diffusion.sample import Structure
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
-from osasis.hub.convert import with_prefix
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.models.spn import SPN
@@ -131,13 +130,14 @@ def blend(
     """
     shares = normalised(styles)
     _check(base, strength, style_levels, lambda_spn)
-    diffae = copy_unet(base.diffae)
+    # refuses another base, and changes that do not fit
+    changes = [style.changes(base) for style, _ in shares]
+    diffae = copy_unet(base.diffae, {name for part in changes for name in part})
     weights = diffae.unet.state_dict()
     parts = []
-    for style, share in shares:
+    for (style, share), change_of in zip(shares, changes, strict=True):
         manifest = style.manifest
-        spn = style.student(base).spn  # refuses another base, and changes that do not fit
-        for name, change in with_prefix(style.tensors, "unet.").items():
+        for name, change in change_of.items():
             weights[name].add_(change.to(weights[name]), alpha=strength * share)
         weight = manifest.lambda_spn if lambda_spn is None else lambda_spn
         parts.append(
@@ -145,7 +145,7 @@ def blend(
                 share,
                 style.tensors["z_style"].to(base.device),
                 manifest.style_levels if style_levels is None else style_levels,
-                spn,
+                style.spn(base.device),
                 replace(manifest.config.spn, weight=weight),
             )
         )

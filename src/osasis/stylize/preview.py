@@ -9,6 +9,7 @@ from PIL import Image
 
 from osasis._version import __version__
 from osasis.base import Base
+from osasis.diffusion.route import Route
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.spn import SPN, SPNConfig
@@ -18,7 +19,7 @@ from osasis.style.learn import default_style_levels
 
 PREVIEW = "preview"  # the preset's name in the manifest
 # looked at: at the usual 500 there is a tint, at 900 the picture's colours arrive
-_ROUTE = replace(FAST.stylize_route, t0_ratio=0.9)
+_ROUTE = Route(20, 20, t0_ratio=0.9)
 _SPN = SPNSettings(channels=32, timed=False, weight=0.0, zero_init=True)
 
 

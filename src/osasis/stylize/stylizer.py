@@ -13,7 +13,7 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.device import free_memory
 from osasis.diffusion.noise import SeededNoise
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.stylize.decode import decode, invert
@@ -140,14 +140,33 @@ class Stylizer:
 
         Returns:
             (B, 3, H, W), clamped to [-1, 1], on the base's device.
+
+        Raises:
+            OsasisError: the device has too little memory for a single photo; with more, smaller
+                batches are tried first.
         """
-        x0 = x0.to(self._base.device)
+        if seeds is None:
+            seeds = range(self._seed, self._seed + len(x0))
+        try:
+            return self._stylize(x0.to(self._base.device), seeds)
+        except torch.OutOfMemoryError as error:
+            if len(x0) == 1:
+                height, width = x0.shape[2:]
+                raise OsasisError(
+                    f"{self._base.device} has too little memory for one photo of "
+                    f"{height} x {width}",
+                    hint="end other programs that use it, or choose another device",
+                ) from error
+        # outside of `except`, where the failed batch's tensors are let go
+        half = self._batch_size = len(x0) // 2
+        parts = [self.stylize(x0[:half], seeds=seeds[:half])]
+        return torch.cat([*parts, self.stylize(x0[half:], seeds=seeds[half:])])
+
+    def _stylize(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
         squeezed = self._base.squeeze(x0)
         z_sem = self._base.encode(squeezed)
         x_t0 = invert(self._base.diffae, x0, z_sem, self._route)
         if self._variation:
-            if seeds is None:
-                seeds = range(self._seed, self._seed + len(x0))
             x_t0 = self._vary(x0, x_t0, seeds)
         z_edited = None
         if self._edits:

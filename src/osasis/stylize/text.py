@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from osasis.base import Base
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import ddim_with_gradient
+from osasis.diffusion.sample import follow_with_gradient
 from osasis.errors import UserError
 from osasis.imaging.tensors import to_images
 from osasis.perception import load_judges
@@ -187,7 +187,7 @@ class TextEdit:
             eps_hat: Tensor = checkpoint(model, x, t, use_reentrant=False)
             return eps_hat
 
-        return ddim_with_gradient(eps, x_t0, route.decoding(), clip=route.clip).clamp(-1, 1)
+        return follow_with_gradient(eps, x_t0, route, route.decoding()).clamp(-1, 1)
 
     def _similarity(self, decoded: Tensor, unedited: Tensor) -> float | None:
         if self._identity is None:

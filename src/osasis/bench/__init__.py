@@ -1,0 +1,1 @@
+"""How fast osasis is on this machine: what is measured, and how it is shown."""

@@ -1,0 +1,188 @@
+"""The jobs of a benchmark: one function per question that is asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from osasis.base import Base
+from osasis.bench.measure import Job, Skipped, seconds_of
+from osasis.bench.subjects import untrained_style
+from osasis.diffusion.route import Route
+from osasis.errors import OsasisError
+from osasis.imaging.tensors import to_images
+from osasis.style.config import PRESETS, LearnConfig
+from osasis.style.file import load_style
+from osasis.style.learn import StyleLearner
+from osasis.stylize.stylizer import Stylizer
+
+COMPARED = ("release", "fast")
+BATCHES = (1, 2, 4, 8, 16)
+PHOTOS = (1, 4, 16)
+RESOLUTIONS = (0.5, 1.0, 2.0)  # of the base's size
+TRAINED = 3  # a forward and a backward pass cost about three forward passes
+MATRIX = 2048
+MATRIX_ON_ACCELERATOR = 8192
+PEAK = "matrix product"
+
+
+def evaluations_of(route: Route) -> int:
+    """Network evaluations of one photo: up and down."""
+    return len(route.inversion()) + len(route.decoding())
+
+
+class Bench:
+    """All jobs for one base.
+
+    Args:
+        base: the base to measure.
+        limit: seconds; jobs that are predicted to take longer are left out and named.
+    """
+
+    def __init__(self, base: Base, limit: float) -> None:
+        self.base, self.limit = base, limit
+        self.skipped: list[Skipped] = []
+        self._evaluate(1)()
+        self.evaluation_seconds = seconds_of(self._evaluate(1))
+
+    def jobs(self) -> list[Job]:
+        """What can be measured here within the limit; the rest is in `skipped`."""
+        planned = [(Job("python and import osasis", import_osasis), 0.0), (self._matrix(), 0.0)]
+        planned += [(self._batch(n), n) for n in BATCHES]
+        planned += [self._resolution(factor) for factor in RESOLUTIONS]
+        for preset in COMPARED:
+            planned += [self._stylize(preset, n) for n in (PHOTOS if preset == "fast" else (1,))]
+        planned += [(self._switch(), 0.0)]
+        planned += [self._update(preset) for preset in COMPARED]
+        return [job for job, cost in planned if self._affordable(job, cost)]
+
+    def _affordable(self, job: Job, evaluations: float) -> bool:
+        """Whether a job of that many evaluations of one picture stays within the limit."""
+        predicted = evaluations * self.evaluation_seconds
+        if predicted <= self.limit:
+            return True
+        self.skipped.append(
+            Skipped(job.name, f"about {predicted:.0f} s, more than --limit {self.limit:g}")
+        )
+        return False
+
+    def _matrix(self) -> Job:
+        """The device's peak: a large matrix product in the networks' number format."""
+        device = self.base.device
+        on_cpu = device == torch.empty(0).device
+        size = MATRIX if on_cpu else MATRIX_ON_ACCELERATOR
+        left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+        return Job(PEAK, lambda: left @ right)
+
+    def _evaluate(self, batch: int, factor: float = 1.0) -> Callable[[], object]:
+        base = self.base
+        side = round(base.image_size * factor / base.stride) * base.stride
+        x_t = torch.randn(batch, 3, side, side, device=base.device)
+        t = torch.full((batch,), 500, device=base.device)
+        z_dim = base.diffae.config.encoder.z_dim
+        conditioning = base.diffae.plain(torch.randn(batch, z_dim, device=base.device))
+
+        def evaluate() -> object:
+            with torch.no_grad():
+                return base.diffae.eps(x_t, t, conditioning)
+
+        return evaluate
+
+    def _batch(self, batch: int) -> Job:
+        name = f"U-Net evaluation, batch {batch}"
+        return Job(name, self._evaluate(batch), batch, "batch", batch)
+
+    def _resolution(self, factor: float) -> tuple[Job, float]:
+        side = round(self.base.image_size * factor)
+        name = f"U-Net evaluation, {side} px"
+        return Job(name, self._evaluate(1, factor), 1, "resolution", side), factor**2
+
+    def _stylize(self, preset: str, count: int) -> tuple[Job, float]:
+        config = PRESETS[preset]
+        stylizer = Stylizer(self.base, untrained_style(self.base, config), batch_size=count)
+        [photo] = to_images(torch.zeros(1, 3, self.base.image_size, self.base.image_size))
+        evaluations = count * evaluations_of(config.stylize_route)
+        job = Job(
+            f"stylize {count} photo{'s' * (count > 1)}, {preset}",
+            lambda: stylizer([photo] * count),
+            evaluations,
+            "photos" if preset == "fast" else "",
+            count,
+        )
+        return job, evaluations
+
+    def _switch(self) -> Job:
+        """Load a style file and make it ready beside a base that is loaded."""
+        style = untrained_style(self.base, PRESETS["fast"])
+        # the folder is removed with this object
+        self._folder = TemporaryDirectory(prefix="osasis-bench-")
+        path = Path(self._folder.name) / "style.safetensors"
+        style.save(path)
+        self.style_bytes = path.stat().st_size
+        return Job("load a style file", lambda: Stylizer(self.base, load_style(path)))
+
+    def _update(self, preset: str) -> tuple[Job, float]:
+        """One update of learning, on photos of noise; the bank and the bridge are counted apart."""
+        config = PRESETS[preset]
+        images = config.batch_size + 1  # the style branch is one more
+        step = learning_step(self.base, config)
+        return Job(f"learning update, {preset}", step, TRAINED * images), TRAINED * images
+
+
+def import_osasis() -> None:
+    """Start an interpreter and import osasis.
+
+    Raises:
+        OsasisError: it cannot be imported.
+    """
+    command = [sys.executable, "-c", "import osasis"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OsasisError(f"osasis cannot be imported: {done.stderr.strip()}")
+
+
+def learning_step(base: Base, config: LearnConfig) -> Callable[[], object]:
+    """A function that makes one update of `config`, again and again from the same place."""
+    [picture] = to_images(torch.zeros(1, 3, base.image_size, base.image_size))
+    short = replace(config, bank=replace(config.bank, size=config.batch_size))
+    made: list[Callable[[], object]] = []
+
+    def step() -> object:
+        if not made:  # memory for it is taken when it is needed
+            made.append(StyleLearner(base, picture, short).rehearse())
+        return made[0]()
+
+    return step
+
+
+def style_cost(config: LearnConfig, update: float, evaluation: float) -> dict[str, float | int]:
+    """Seconds of one style, extrapolated from one update and one evaluation of a picture.
+
+    Returns:
+        Counts ("updates", "bridge_evaluations", "bank_evaluations") and seconds ("learning",
+        "bridge", "bank", "first_style", and "further_style", which finds the bank there).
+    """
+    updates = config.iterations * len(config.learn_route.decoding())
+    bridge_steps = max(1, int(config.bridge.steps * config.bridge.t0_ratio))
+    bridge = config.bridge.candidates * bridge_steps
+    bank = config.bank.size * (config.bank.decode_steps + len(config.learn_route.inversion()))
+    seconds = {
+        "learning": updates * update,
+        "bridge": bridge * evaluation,
+        "bank": bank * evaluation,
+    }
+    further = seconds["learning"] + seconds["bridge"]
+    return {
+        "updates": updates,
+        "bridge_evaluations": bridge,
+        "bank_evaluations": bank,
+        **seconds,
+        "first_style": further + seconds["bank"],
+        "further_style": further,
+    }

@@ -1,0 +1,125 @@
+"""Interleaved measurements of work: seconds, processor seconds, memory, operations."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from osasis.device import peak_memory, reset_peak_memory
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to measure.
+
+    Attributes:
+        name: what it is; unique.
+        work: does it once.
+        evaluations: network evaluations in it, counted from the configuration; 0 where it makes no
+            sense.
+        axis: what it is a point of, such as "batch"; empty for none.
+        value: where on the axis it lies.
+    """
+
+    name: str
+    work: Callable[[], object]
+    evaluations: int = 0
+    axis: str = ""
+    value: float = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job cost, round by round.
+
+    Attributes:
+        name, evaluations, axis, value: the job's.
+        seconds: of the wall clock.
+        cpu_seconds: of all threads of this process; what other programs do leaves them alone.
+        flops: floating-point operations of one run, a multiplication and an addition being two.
+        peak_memory: bytes at most while it ran: of the accelerator, else of the whole process; None
+            where the system does not tell.
+    """
+
+    name: str
+    evaluations: int
+    axis: str
+    value: float
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    flops: int = 0
+    peak_memory: int | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.flops / self.median
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A job that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+def measure(
+    jobs: Sequence[Job], rounds: int, device: torch.device, tell: Callable[[int], None]
+) -> list[Measured]:
+    """Measure all jobs in turn, round by round, so that a slow moment does not fall on one alone.
+
+    A round before the first warms up; memory and operations are taken there.
+
+    Args:
+        tell: called after every measurement with how many are done.
+    """
+    found = []
+    for done, job in enumerate(jobs, 1):
+        reset_peak_memory(device)
+        with FlopCounterMode(display=False) as counter:
+            job.work()
+        synchronize()
+        memory = peak_memory(device)
+        found.append(
+            Measured(
+                job.name,
+                job.evaluations,
+                job.axis,
+                job.value,
+                flops=counter.get_total_flops(),
+                peak_memory=memory,
+            )
+        )
+        tell(done)
+    for index in range(rounds):
+        for number, (job, measured) in enumerate(zip(jobs, found, strict=True), 1):
+            started, cpu_started = time.perf_counter(), time.process_time()
+            job.work()
+            synchronize()
+            measured.seconds.append(time.perf_counter() - started)
+            measured.cpu_seconds.append(time.process_time() - cpu_started)
+            tell((index + 1) * len(jobs) + number)
+    return found
+
+
+def synchronize() -> None:
+    """Wait for the accelerator, where there is one."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds of doing `work` once, to decide what can be measured at all."""
+    started = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - started

@@ -1,0 +1,159 @@
+"""A benchmark's numbers put together: derived ones, the table, the JSON file."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from osasis._version import __version__
+from osasis.bench.jobs import COMPARED, PEAK, TRAINED, Bench, evaluations_of, style_cost
+from osasis.bench.measure import Measured
+from osasis.files import atomic_path
+from osasis.style.config import PRESETS
+
+
+def report(bench: Bench, found: list[Measured], command: str) -> dict[str, Any]:
+    """Everything that was measured and what follows from it, ready for JSON."""
+    by_name = {m.name: m for m in found}
+    return {
+        "osasis": __version__,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "machine": {
+            "platform": platform.platform(),
+            "processor": processor(),
+            "device": str(bench.base.device),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "network": bench.base.name,
+        "image_size": bench.base.image_size,
+        "peak_flops_per_second": by_name[PEAK].flops_per_second,
+        "style_file_bytes": bench.style_bytes,
+        "jobs": [_row(m, by_name[PEAK]) for m in found],
+        "per_photo": _per_photo(by_name),
+        "per_style": _per_style(bench, by_name),
+        "not_measured": [asdict(s) for s in bench.skipped],
+    }
+
+
+def _row(m: Measured, peak: Measured) -> dict[str, Any]:
+    share = m.flops_per_second / peak.flops_per_second if m.flops else None
+    derived = {"median": m.median, "cpu_median": statistics.median(m.cpu_seconds)}
+    return {**asdict(m), **derived, "share_of_peak": share}
+
+
+def _per_photo(by_name: dict[str, Measured]) -> dict[str, Any]:
+    """Evaluations of each preset, and the ratio of their seconds round by round."""
+    counts = {p: evaluations_of(PRESETS[p].stylize_route) for p in COMPARED}
+    slow, fast = (by_name.get(f"stylize 1 photo, {preset}") for preset in COMPARED)
+    return {"evaluations": counts, "times_faster": ratios(slow, fast)}
+
+
+def _per_style(bench: Bench, by_name: dict[str, Measured]) -> dict[str, Any]:
+    """Seconds of a style, extrapolated; from a predicted update where none was measured."""
+    base = bench.base
+    evaluation = by_name["U-Net evaluation, batch 1"].median
+    costs: dict[str, Any] = {}
+    for preset in COMPARED:
+        config, measured = PRESETS[preset], by_name.get(f"learning update, {preset}")
+        predicted = TRAINED * (config.batch_size + 1) * evaluation
+        update = measured.median if measured else predicted
+        costs[preset] = {
+            "update_seconds": update,
+            "update_is": "measured" if measured else f"predicted, {TRAINED} evaluations a picture",
+            **style_cost(config, update, evaluation),
+        }
+    slow, fast = (by_name.get(f"learning update, {preset}") for preset in COMPARED)
+    totals = [costs[preset]["first_style"] for preset in COMPARED]
+    return {
+        "how": "one update and one evaluation of a picture, times their counts",
+        "base": base.name,
+        "times_faster_update": ratios(slow, fast),
+        "times_faster_style": totals[0] / totals[1],
+        **costs,
+    }
+
+
+def ratios(slow: Measured | None, fast: Measured | None) -> dict[str, float] | None:
+    """Median and range of the ratios of two jobs' seconds, round by round."""
+    if slow is None or fast is None:
+        return None
+    each = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
+    return {"median": statistics.median(each), "least": min(each), "most": max(each)}
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+    except OSError:
+        names = []
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def print_report(numbers: dict[str, Any]) -> None:
+    """The table, and what follows from it, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{numbers['network']}, {numbers['machine']['device']}")
+    table.add_column("what")
+    for column in ("median", "fastest", "slowest", "CPU s", "evaluations", "of peak", "memory"):
+        table.add_column(column, justify="right")
+    for row in numbers["jobs"]:
+        seconds = (row["median"], min(row["seconds"]), max(row["seconds"]), row["cpu_median"])
+        share, memory = row["share_of_peak"], row["peak_memory"]
+        table.add_row(
+            row["name"],
+            *(f"{value:.3g}" for value in seconds),
+            str(row["evaluations"] or ""),
+            "" if share is None else f"{share:.0%}",
+            "" if memory is None else f"{memory / 2**20:.0f} MiB",
+        )
+    console = Console()
+    console.print(table)
+    for line in findings(numbers):
+        console.print(line, highlight=False)
+
+
+def findings(numbers: dict[str, Any]) -> list[str]:
+    """What the numbers say, in sentences."""
+    photo, style = numbers["per_photo"], numbers["per_style"]
+    lines = [f"Peak: {numbers['peak_flops_per_second'] / 1e9:.1f} GFLOP/s ({PEAK}, float32)."]
+    counts = photo["evaluations"]
+    line = f"A photo: {counts['release']} evaluations with release, {counts['fast']} with fast"
+    if faster := photo["times_faster"]:
+        line += f"; fast is {_range(faster)} times faster"
+    lines.append(line + ".")
+    for preset in COMPARED:
+        cost = style[preset]
+        lines.append(
+            f"A style with {preset}, extrapolated ({cost['update_is']}): {cost['updates']} updates "
+            f"of {cost['update_seconds']:.3g} s, bridge {cost['bridge']:.3g} s, bank "
+            f"{cost['bank']:.3g} s; {cost['first_style']:.4g} s the first, "
+            f"{cost['further_style']:.4g} s each further one."
+        )
+    lines.append(f"fast learns a style {style['times_faster_style']:.3g} times faster.")
+    lines.append(f"A style file of fast: {numbers['style_file_bytes'] / 1e6:.2f} MB.")
+    lines += [f"Not measured: {s['name']}: {s['reason']}" for s in numbers["not_measured"]]
+    return lines
+
+
+def _range(found: dict[str, float]) -> str:
+    return f"{found['median']:.2f} ({found['least']:.2f} to {found['most']:.2f})"
+
+
+def write_json(path: Path, numbers: dict[str, Any]) -> None:
+    """The report as JSON, at once or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,64 @@
+"""What is measured on: bases and styles; untrained ones cost the same as trained ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import nn
+
+from osasis.base import Base, load_base
+from osasis.device import choose_device
+from osasis.hub.registry import configs
+from osasis.models.diffae import DiffAE
+from osasis.models.latent_net import LatentNet
+from osasis.models.spn import SPN, SPNConfig
+from osasis.pretrain.config import load_config
+from osasis.style.config import LearnConfig
+from osasis.style.file import Style
+from osasis.stylize.preview import preview_style
+
+RELEASED_256 = "released-256"
+SMALL_STEP = 0.02
+
+
+def released_base(device: str | None) -> Base:
+    """A base of the released architecture for 256 px with random weights."""
+    config = load_config(configs()["ffhq-256"], data="unused")
+    torch.manual_seed(0)
+    diffae, latent_net = DiffAE(config.model), LatentNet(config.latent_net)
+    for parameter in diffae.parameters():
+        if parameter.ndim > 1 and not bool(parameter.any()):
+            nn.init.normal_(parameter, std=SMALL_STEP)  # what training starts from at 0
+    z_dim = config.model.encoder.z_dim
+    return Base(
+        diffae, latent_net, torch.zeros(z_dim), torch.ones(z_dim),
+        name=RELEASED_256, file_hash="untrained", device=choose_device(device),
+    )  # fmt: skip
+
+
+def subject(network: str, device: str | None) -> Base:
+    """The base to measure: `RELEASED_256`, or what `load_base` knows.
+
+    Raises:
+        UserError: no such base.
+    """
+    return released_base(device) if network == RELEASED_256 else load_base(network, device=device)
+
+
+def untrained_style(base: Base, config: LearnConfig) -> Style:
+    """A style of the preset's shape, its changes random and small."""
+    picture = Image.linear_gradient("L").convert("RGB")
+    plain = preview_style(base, picture, name=f"untrained-{config.preset}")
+    settings = config.spn
+    spn = SPN(SPNConfig(settings.channels, 512 if settings.timed else None, settings.zero_init))
+    unet = base.diffae.unet
+    levels = config.trained_levels
+    changed = dict(unet.named_parameters()) if levels is None else unet.parameters_of_levels(levels)
+    tensors = {"z_style": plain.tensors["z_style"]}
+    tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
+    tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}
+    tensors = {k: torch.nan_to_num(v) for k, v in tensors.items()}
+    manifest = replace(plain.manifest, config=config, lambda_spn=settings.weight)
+    return Style(manifest, plain.thumbnail, tensors)

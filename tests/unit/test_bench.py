@@ -1,0 +1,97 @@
+"""`osasis bench` on a tiny base: counts, ratios, files, what is left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from osasis.base import Base
+from osasis.bench.jobs import Bench, evaluations_of, style_cost
+from osasis.bench.measure import Job, Measured, measure
+from osasis.bench.report import ratios
+from osasis.bench.subjects import untrained_style
+from osasis.cli.main import main
+from osasis.style.config import PRESETS
+from osasis.stylize.stylizer import Stylizer
+
+
+def test_the_command_writes_numbers_and_a_plot(
+    tiny_base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench"
+    assert main(["bench", "--base", str(tiny_base_path), "--rounds", "1", "-o", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {"bench.json", "bench.svg"}
+    numbers = json.loads((out / "bench.json").read_text(encoding="utf-8"))
+    jobs = {row["name"]: row for row in numbers["jobs"]}
+    assert all(len(row["seconds"]) == 1 and row["median"] > 0 for row in jobs.values())
+    assert jobs["stylize 1 photo, release"]["evaluations"] == 75
+    assert jobs["stylize 16 photos, fast"]["evaluations"] == 160
+    assert numbers["per_photo"]["times_faster"]["least"] > 1
+    assert numbers["per_style"]["release"]["updates"] == 2000
+    assert numbers["not_measured"] == []
+    # the matrix product's operations are known in closed form, a larger batch's in proportion
+    assert jobs["matrix product"]["flops"] == 2 * 2048**3
+    one, four = (jobs[f"U-Net evaluation, batch {n}"]["flops"] for n in (1, 4))
+    assert four == pytest.approx(4 * one, rel=0.02)
+    charts = ElementTree.parse(out / "bench.svg").findall(".//{*}polyline")
+    assert len(charts) == 4
+    assert "75 evaluations with release, 10 with fast" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_takes_too_long_is_named(tiny_base: Base) -> None:
+    bench = Bench(tiny_base, limit=0.0)
+    names = {job.name for job in bench.jobs()}
+    assert "matrix product" in names
+    assert "learning update, release" not in names
+    assert (
+        "more than --limit 0"
+        in {s.name: s.reason for s in bench.skipped}["learning update, release"]
+    )
+
+
+def test_jobs_are_interleaved() -> None:
+    order: list[str] = []
+    jobs = [Job(name, lambda name=name: order.append(name)) for name in "ab"]
+    found = measure(jobs, 2, torch.empty(0).device, lambda done: None)
+    assert order == list("ababab")
+    assert [len(m.seconds) for m in found] == [2, 2]
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    slow = Measured("slow", 0, "", 0, seconds=[2.0, 40.0, 3.0])
+    fast = Measured("fast", 0, "", 0, seconds=[1.0, 10.0, 1.0])
+    assert ratios(slow, fast) == {"median": 3.0, "least": 2.0, "most": 4.0}
+    assert ratios(slow, None) is None
+
+
+def test_a_style_is_extrapolated_from_counts() -> None:
+    cost = style_cost(PRESETS["release"], update=6.0, evaluation=0.1)
+    assert cost["updates"] == 2000
+    assert cost["bank_evaluations"] == 1600 * (20 + 25)
+    assert cost["learning"] == 12000
+    assert cost["first_style"] == pytest.approx(12000 + 0.1 * (25 + 72000))
+    assert cost["further_style"] == pytest.approx(12000 + 0.1 * 25)
+
+
+@pytest.mark.parametrize("preset", ["release", "fast"])
+def test_untrained_styles_have_the_presets_shape(tiny_base: Base, preset: str) -> None:
+    style = untrained_style(tiny_base, PRESETS[preset])
+    evaluated = 0
+
+    def count(*_: object) -> None:
+        nonlocal evaluated
+        evaluated += 1
+
+    stylizer = Stylizer(tiny_base, style)
+    hooks = [
+        network.register_forward_hook(count)
+        for network in (tiny_base.diffae.unet, stylizer._look.diffae.unet)
+    ]
+    stylizer.stylize(torch.zeros(1, 3, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    assert evaluated == evaluations_of(PRESETS[preset].stylize_route)
