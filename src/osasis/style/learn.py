@@ -156,18 +156,18 @@ class StyleLearner:
     def rehearse(self) -> Callable[[], None]:
         """A function that makes one update on pictures of noise: what a step costs, not a style."""
         c, base = self.config, self.base
-        critic = load_critic(self.embedder, c, base.device)
+        critic = self._workshop.critic
         targets = style_targets(self._style_B, self._style_B, critic)
         noise = torch.randn(c.batch_size, *self._style_B.shape[1:], device=base.device)
         photos = noise.clamp(-1, 1)
         content = Branch(photos, base.encode(photos), noise)
         style = Branch(self._style_B, base.encode(self._style_B), noise[:1])
         with torch.no_grad():
-            embedding = critic.embed(photos)
+            seen = critic.look(photos)
 
         def step() -> None:
             update(
-                self._student, self._optimizers, content, style, embedding, self._steps[0],
+                self._student, self._optimizers, content, style, seen, self._steps[0],
                 targets, critic, c.spn, c.weights, clip=c.learn_route.clip,
             )  # fmt: skip
 
