@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from osasis.base import Base, load_base
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError, UserError
+from osasis.imaging.tensors import to_tensor
 from osasis.style import learn as learn_module
 from osasis.style.bank import ContentBank, cache_folder
 from osasis.style.bridge import bridge
@@ -32,6 +34,8 @@ from osasis.style.learn import (
     learn_style,
     photo_order,
 )
+from osasis.style.photo_bank import PhotoBank, squares_of
+from osasis.stylize.decode import invert
 
 from ..conftest import picture, write_tiny_base
 
@@ -246,3 +250,52 @@ def test_wrong_use(tiny_base: Base) -> None:
         learn_style(picture(1), base=tiny_base, preset="quickest")
     with pytest.raises(OsasisError, match="nothing has been learned"):
         StyleLearner(tiny_base, picture(1), QUICK).style()
+
+
+def test_learning_on_photos_of_ones_own(
+    tiny_base: Base, learned: tuple[Style, list[StepRecord]], tmp_path: Path
+) -> None:
+    photos = [picture(seed, size=60) for seed in range(20, 31)]
+    records: list[StepRecord] = []
+
+    def learn(given: list[Image.Image]) -> Style:
+        return learn_style(
+            picture(1), base=tiny_base, preset=QUICK, photos=given, on_step=records.append
+        )
+
+    style = learn(photos)
+    # as many as the bank holds, evenly over what was given
+    assert [r.done for r in records if r.phase == "bank"] == [8]
+    assert style.manifest.content.startswith("8 photos, ")
+    assert learned[0].manifest.content == "drawn"
+    drawn = learned[0].tensors
+    assert all(not torch.equal(t, drawn[k]) for k, t in style.tensors.items() if k[:4] == "unet")
+    for name, tensor in learn(photos).tensors.items():
+        torch.testing.assert_close(tensor, style.tensors[name], rtol=0, atol=0)
+    assert learn(photos[:8]).manifest.content != style.manifest.content
+    path = tmp_path / "own.safetensors"
+    style.save(path)
+    assert load_style(path).manifest == style.manifest
+
+
+def test_the_bank_of_photos_holds_what_the_base_makes_of_them(tiny_base: Base) -> None:
+    squares = torch.cat([to_tensor(picture(seed, size=32)) for seed in range(10)])
+    bank = PhotoBank(tiny_base, squares, QUICK.learn_route)
+    assert list(bank.fill()) == [8, 10] and list(bank.fill()) == []
+    branch = bank.photos([9, 0])
+    assert torch.equal(branch.x0, squares[[9, 0]])
+    alone = tiny_base.encode(squares[9:])
+    torch.testing.assert_close(branch.z_sem[:1], alone)
+    expected = invert(tiny_base.diffae, squares[9:], alone, QUICK.learn_route)
+    torch.testing.assert_close(branch.x_t[:1], expected, rtol=0, atol=1e-4)
+
+
+def test_photos_that_cannot_be_learned_on(tiny_base: Base, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    picture(1).save(good)
+    bad.write_text("no picture")
+    squares, refused = squares_of(tiny_base, [good, bad], 8)
+    assert squares.shape == (1, 3, 32, 32)
+    assert len(refused) == 1 and "bad.png" in refused[0]
+    with pytest.raises(UserError, match="none of the 1 photos"):
+        squares_of(tiny_base, [bad], 8)

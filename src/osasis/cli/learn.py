@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, snapshot_file
 
 if TYPE_CHECKING:
+    from osasis.base import Base
     from osasis.cli.options import Subparsers
     from osasis.scale.shares import Shares
     from osasis.style.collection import Collection, Outcome, StyleTask
@@ -29,6 +31,8 @@ examples:
   osasis learn painting.jpg
       writes painting.osasis.safetensors into the current folder
   osasis learn painting.jpg -o styles/painting.osasis.safetensors --preset paper --seed 3
+  osasis learn painting.jpg --photos ~/Pictures/family/
+      learns on your photos: sharper on them than with photos drawn by the base
   osasis learn paintings/ -o styles/
       one style per picture; run it again, and only what is new or changed is learned
   accelerate launch --num_processes 4 -m osasis learn paintings/ -o styles/
@@ -76,6 +80,14 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "--embedder", metavar="NAME", help="network that compares pictures (default: the preset's)"
     )
     parser.add_argument(
+        "--photos",
+        nargs="+",
+        default=[],
+        metavar="PHOTO",
+        help="photos, folders or patterns to learn on, best those to be redrawn: sharper results "
+        "than with the photos that the base draws for itself otherwise",
+    )
+    parser.add_argument(
         "--iterations",
         type=positive,
         metavar="N",
@@ -121,6 +133,22 @@ def learn_config(args: argparse.Namespace) -> LearnConfig:
     return config if args.iterations is None else replace(config, iterations=args.iterations)
 
 
+def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
+    """What styles share, content photos included; says which photos were left out."""
+    from osasis.imaging.find import find_photos
+    from osasis.style.photo_bank import squares_of
+    from osasis.style.workshop import Workshop
+
+    config = learn_config(args)
+    photos = None
+    if args.photos:
+        found = [photo.path for photo in find_photos(args.photos)]
+        photos, refused = squares_of(base, found, config.bank.size)
+        for reason in refused:
+            print(f"not learned on {reason}", file=sys.stderr)
+    return Workshop(base, config, args.embedder, photos)
+
+
 def run(args: argparse.Namespace) -> int:
     """Learn the styles, write them, say where."""
     pictures: list[Path] = args.style_images
@@ -139,14 +167,16 @@ def _learn_one(args: argparse.Namespace, picture: Path) -> int:
 
     image = load_image(picture)
     snapshot = snapshot_file(output)
+    base = load_base(args.base, device=args.device)
+    workshop = workshop_of(args, base)
     learner = StyleLearner(
-        load_base(args.base, device=args.device),
+        base,
         image,
-        learn_config(args),
+        workshop.config,
         seed=args.seed,
         name=args.name or picture.stem,
-        embedder=args.embedder,
         snapshot=snapshot,
+        workshop=workshop,
     )
     try:
         with Progress() as progress, closing(learner.steps()) as steps:
@@ -175,12 +205,11 @@ def _learn_many(args: argparse.Namespace) -> int:
     from osasis.base import load_base
     from osasis.scale.shares import Shares
     from osasis.style.collection import Collection, style_tasks
-    from osasis.style.workshop import Workshop
 
     shares = Shares(args.device)
     every = shares.from_main(lambda: style_tasks(args.style_images, folder))
     base = load_base(args.base, device=shares.device)
-    workshop = Workshop(base, learn_config(args), args.embedder)
+    workshop = workshop_of(args, base)
     collection = Collection(workshop, folder, seed=args.seed, force=args.force)
     pending = shares.from_main(lambda: collection.pending(every))
     mine = shares.take(pending)

@@ -20,7 +20,6 @@ from osasis.diffusion.schedule import TimestepGrid
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
 from osasis.style.config import BankConfig
-from osasis.style.losses import Critic, Seen
 from osasis.style.update import Branch
 from osasis.stylize.decode import invert
 
@@ -52,8 +51,16 @@ class ContentBank:
         self._folder = cache_folder() / "banks" / f"{base.name}-{base.hash}-{digest}"
         self._load = lru_cache(maxsize=32)(self._read)
 
+    content = "drawn"
+
+    @property
+    def size(self) -> int:
+        """How many photos there are."""
+        return self._config.size
+
     @property
     def parts(self) -> int:
+        """How many files there are, which processes can compute for each other."""
         return -(-self._config.size // PART)
 
     def fill(self, parts: Sequence[int] | None = None) -> Iterator[int]:
@@ -108,8 +115,3 @@ class ContentBank:
                 f"{path} was damaged and is removed now: {error}",
                 hint="run the same command again; the part is computed anew",
             ) from error
-
-    def look(self, indices: Sequence[int], critic: Critic) -> Seen:
-        """What a critic sees in photos."""
-        with torch.no_grad():
-            return critic.look(self.photos(indices).x0)

@@ -64,6 +64,7 @@ class Collection:
             "base": workshop.base.name,
             "base_hash": workshop.base.hash,
             "config": dataclasses.asdict(workshop.config),
+            "content": workshop.bank.content,
             "embedder": workshop.embedder,
             "seed": seed,
             "version": __version__,

@@ -54,6 +54,7 @@ class StyleManifest:
         updates: updates made.
         version: version of osasis that wrote it.
         config: the whole configuration, grids included.
+        content: what it was learned on: "drawn" photos, or how many of whose pixels' hash.
     """
 
     name: str
@@ -67,6 +68,7 @@ class StyleManifest:
     updates: int
     version: str
     config: LearnConfig
+    content: str = "drawn"
 
 
 @dataclass(frozen=True)

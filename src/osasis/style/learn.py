@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -24,10 +24,12 @@ from osasis.style.bridge import bridge
 from osasis.style.config import PRESETS, LearnConfig
 from osasis.style.file import Style, StyleManifest, copy_unet
 from osasis.style.losses import style_targets
+from osasis.style.photo_bank import squares_of
 from osasis.style.snapshot import Snapshot
 from osasis.style.update import Branch, Student, update
 from osasis.style.workshop import Workshop
 from osasis.stylize.decode import invert
+from osasis.stylize.stylizer import Picture
 
 SNAPSHOT_SECONDS = 30.0
 MAX_BAD_UPDATES = 10  # in a row
@@ -94,7 +96,9 @@ class StyleLearner:
             torch.optim.Adam(self._trained.values(), lr=config.lr_unet),
             torch.optim.Adam(self._student.spn.parameters(), lr=config.lr_spn),
         ]
-        identity = (base.hash, repr(config), seed, self.embedder, self._thumbnail.tobytes())
+        content = self._workshop.bank.content
+        picture = self._thumbnail.tobytes()
+        identity = (base.hash, repr(config), seed, self.embedder, content, picture)
         self._snapshot = Snapshot(snapshot, identity) if snapshot else None
 
     def _check_levels(self) -> None:
@@ -142,7 +146,7 @@ class StyleLearner:
             for done, self._style_A in enumerate(candidates, 1):
                 yield StepRecord("bridge", done, self.config.bridge.candidates, {})
         for done in self._workshop.bank.fill():
-            yield StepRecord("bank", done, self.config.bank.size, {})
+            yield StepRecord("bank", done, self._workshop.bank.size, {})
         saved = monotonic()
         try:
             for record in self._learn(self._twin()):
@@ -190,7 +194,7 @@ class StyleLearner:
         start = Branch(style_A, z_style, invert(self.base.diffae, style_A, z_style, route))
         bad = 0
         for iteration in range(self.updates // len(self._steps), c.iterations):
-            indices = photo_order(iteration, c.batch_size, c.bank.size, self.seed)
+            indices = photo_order(iteration, c.batch_size, bank.size, self.seed)
             content, style = bank.photos(indices), start
             seen = self._workshop.look(indices)
             # a walk that was left in the middle begins anew, from the weights at its start
@@ -239,6 +243,7 @@ class StyleLearner:
             updates=self.updates,
             version=__version__,
             config=c,
+            content=self._workshop.bank.content,
         )
         return Style(manifest, self._thumbnail, tensors)
 
@@ -303,6 +308,7 @@ def learn_style(
     seed: int = 0,
     name: str | None = None,
     embedder: str | None = None,
+    photos: Sequence[Picture] = (),
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> Style:
     """Learn a style from one picture.
@@ -314,6 +320,8 @@ def learn_style(
         seed: the same seed gives the same style on the same machine.
         name: what the style is called; the file's name by default.
         embedder: see `osasis.perception.registry.get_embedder`.
+        photos: photos to learn on, such as those that are to be redrawn; as many are used as the
+            preset's bank holds. Without any they are drawn from the base, as in the paper.
         on_step: called with every step's record.
 
     Raises:
@@ -325,9 +333,10 @@ def learn_style(
         preset = PRESETS[preset]
     if name is None:
         name = "" if isinstance(image, Image.Image) else Path(image).stem
-    learner = StyleLearner(
-        base or load_base(), load_image(image), preset, seed=seed, name=name, embedder=embedder
-    )
+    base = base or load_base()
+    squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
+    workshop = Workshop(base, preset, embedder, squares)
+    learner = StyleLearner(base, load_image(image), preset, seed=seed, name=name, workshop=workshop)
     with contextlib.closing(learner.steps()) as steps:
         for record in steps:
             if on_step is not None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+import torch
+from torch import Tensor
+
 from osasis.base import Base
 from osasis.perception.registry import DEFAULT_EMBEDDER
 from osasis.style.bank import ContentBank
 from osasis.style.config import LearnConfig
 from osasis.style.critic import load_critic
 from osasis.style.losses import Critic, Seen, join, split
+from osasis.style.photo_bank import PhotoBank
 
 
 class Workshop:
@@ -22,12 +26,24 @@ class Workshop:
         base: the photo domain.
         config: how the styles are learned.
         embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
+        photos: (N, 3, H, W) in [-1, 1], what to learn on (`squares_of`); None draws photos from the
+            base, as in the paper.
     """
 
-    def __init__(self, base: Base, config: LearnConfig, embedder: str | None = None) -> None:
+    def __init__(
+        self,
+        base: Base,
+        config: LearnConfig,
+        embedder: str | None = None,
+        photos: Tensor | None = None,
+    ) -> None:
         self.base, self.config = base, config
         self.embedder = embedder or DEFAULT_EMBEDDER
-        self.bank = ContentBank(base, config.bank, config.learn_route)
+        self.bank: ContentBank | PhotoBank = (
+            ContentBank(base, config.bank, config.learn_route)
+            if photos is None
+            else PhotoBank(base, photos, config.learn_route)
+        )
         self._seen: dict[int, Seen] = {}
 
     @cached_property
@@ -43,7 +59,7 @@ class Workshop:
         """What the critic sees in photos of the bank; each is looked at once."""
         missing = [i for i in dict.fromkeys(indices) if i not in self._seen]
         if missing:
-            self._seen.update(
-                zip(missing, split(self.bank.look(missing, self.critic)), strict=True)
-            )
+            with torch.no_grad():
+                seen = self.critic.look(self.bank.photos(missing).x0)
+            self._seen.update(zip(missing, split(seen), strict=True))
         return join([self._seen[i] for i in indices])
