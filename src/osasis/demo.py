@@ -1,4 +1,4 @@
-"""The demo: learn one painting, redraw a photo and faces that the base invents."""
+"""The demo: learn one painting, redraw a photo and faces of other paintings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from osasis.base import Base, load_base
+from osasis.base import load_base
 from osasis.hub.registry import assets, find_named, paintings
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
 from osasis.imaging.sheet import contact_sheet
-from osasis.imaging.tensors import fit_square, to_images
+from osasis.imaging.tensors import fit_square
 from osasis.style.config import PRESETS
 from osasis.style.learn import StepRecord, StyleLearner
 from osasis.stylize.stylizer import Stylizer
@@ -24,7 +24,16 @@ PHOTO = "astronaut.png"
 PHOTO_SIZE = (512, 512)
 # the face of the shipped photo as FFHQ crops faces: eyes at 0.47 of the height, 0.24 apart
 FACE_BOX = (126, 9, 322, 205)
-FACES, FACE_SEED = 5, 1
+# shipped paintings that show a face
+PORTRAITS = (
+    "renoir_seashore",
+    "cezanne_peasant",
+    "jacometto_nun",
+    "baciccio_woman",
+    "memling_maria",
+    PAINTING,
+)
+FACES = 6
 
 
 def face_crop(photo: Image.Image) -> Image.Image:
@@ -32,13 +41,15 @@ def face_crop(photo: Image.Image) -> Image.Image:
     return photo.crop(FACE_BOX) if photo.size == PHOTO_SIZE else photo
 
 
-def gather_photos(base: Base) -> dict[str, Image.Image]:
-    """The faces to redraw by name: the shipped photo, and five that the base draws."""
+def gather_faces(size: int, style: str) -> dict[str, Image.Image]:
+    """Six faces to redraw by name: the shipped photo, and portraits but for the style itself."""
     photo = face_crop(load_image(assets() / "photos" / PHOTO))
-    photos = {Path(PHOTO).stem: fit_square(photo, base.image_size)}
-    for index, image in enumerate(to_images(base.sample(FACES, seed=FACE_SEED)), start=1):
-        photos[f"face-{index}"] = image
-    return photos
+    faces = {Path(PHOTO).stem: fit_square(photo, size)}
+    known = paintings()
+    for name in PORTRAITS:
+        if name != style and len(faces) < FACES:
+            faces[name] = fit_square(load_image(known[name]), size)
+    return faces
 
 
 def run_demo(out: Path, style: str | None, device: str | None) -> Generator[StepRecord, None, None]:
@@ -67,9 +78,7 @@ def run_demo(out: Path, style: str | None, device: str | None) -> Generator[Step
     learned.save(out / f"{picture.stem}.osasis.safetensors")
     learner.finish()
 
-    yield StepRecord("draw", 0, 1, {})
-    photos = gather_photos(base)
-    yield StepRecord("draw", 1, 1, {})
+    photos = gather_faces(base.image_size, picture.stem)
     results: list[Image.Image] = []
     for result in Stylizer(base, learned).stream(list(photos.values())):
         results.append(result)
@@ -80,6 +89,6 @@ def run_demo(out: Path, style: str | None, device: str | None) -> Generator[Step
     sheet = contact_sheet(
         [[painting, *photos.values()], [None, *results]],
         column_titles=("style", *photos),
-        row_titles=("photo", "result"),
+        row_titles=("picture", "result"),
     )
     save_image(sheet, out / CONTACT_SHEET)

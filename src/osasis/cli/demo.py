@@ -26,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "demo",
         help="see what it does, in a few minutes",
-        description="Learn a shipped painting, then redraw a photo and five drawn faces in it.",
+        description="Learn a shipped painting, then redraw a photo and five portraits in it.",
         epilog=EPILOG,
     )
     parser.add_argument(
