@@ -147,7 +147,7 @@ FAST = LearnConfig(
     lr_spn=1e-3,
     learn_route=Route(20, 10),
     # 5 evaluations each way; docs/PERFORMANCE.md says how this was chosen
-    stylize_route=Route(8, 8, solver="dpm++2m", spacing="log-snr", structure_span=50),
+    stylize_route=Route(10, 10, spacing="time^1.5", structure_span=100),
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),
     trained_levels=(0, 1),
