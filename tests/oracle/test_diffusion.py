@@ -24,6 +24,7 @@ from osasis.diffusion.schedule import (
     TimestepGrid,
     half_log_snr,
 )
+from osasis.style.config import PRESETS
 
 Walk = Callable[..., Tensor]
 MEAN, SPREAD = 0.3, 0.2  # of the Gaussian data
@@ -216,9 +217,13 @@ def test_nodes_by_log_snr() -> None:
     for t0, count in ((500, 5), (500, 40), (3, 3), (999, 8), (1, 1)):
         nodes = TimestepGrid.until_by_snr(t0, count).timesteps
         assert nodes[0] == 0 and nodes[-1] == t0 and len(nodes) == count + 1
+    assert TimestepGrid.until(500, 5).timesteps == (0, 100, 200, 300, 400, 500)
+    assert TimestepGrid.until(500, 5, power=1.5).timesteps == (0, 45, 126, 232, 358, 500)
     coarse = TimestepGrid.until_by_snr(500, 4).timesteps
     moves = np.diff([half_log_snr(float(IMAGE_SCHEDULE.alpha_bar[t])) for t in coarse])
     np.testing.assert_allclose(moves, moves.mean(), rtol=0.1)
+    fast = PRESETS["fast"].stylize_route
+    assert len(fast.inversion()) == len(fast.decoding()) == 5
     route = Route(8, 8, solver="dpm++2m", spacing="log-snr")
     assert [len(route.until(t0).inversion()) for t0 in (1, 100, 500, 1000)] == [1, 3, 5, 8]
     for t0 in (1, 100, 500, 1000):

@@ -13,6 +13,8 @@ from osasis.diffusion.schedule import (
 )
 from osasis.errors import UserError
 
+POWERS = {"time": 1.0, "time^1.5": 1.5}  # of the nodes, by the name of the spacing
+
 
 @dataclass(frozen=True)
 class Route:
@@ -30,8 +32,8 @@ class Route:
             paper). False cuts two grids independently, with a seam at t0 (the release, METHOD 7).
         clip: limit x0_hat to [-1, 1] at every step.
         solver: "ddim", or "dpm++2m", the second-order multistep DPM-Solver++ (2211.01095).
-        spacing: nodes of a shared grid equal in "time" or in "log-snr"; the latter are dense near
-            the image, where predictions change fastest.
+        spacing: nodes of a shared grid equal in "time", in "time^1.5" (the nodes' own power), or in
+            "log-snr"; the latter two are dense near the image, where predictions change fastest.
         structure_span: timesteps that one addition of the SPN's term stands for; moves of another
             length scale it. None adds it as it is before every move (paper and release).
     """
@@ -48,8 +50,9 @@ class Route:
     def __post_init__(self) -> None:
         if self.solver not in ("ddim", "dpm++2m"):
             raise ValueError(f"solver must be 'ddim' or 'dpm++2m', got {self.solver!r}")
-        if self.spacing not in ("time", "log-snr"):
-            raise ValueError(f"spacing must be 'time' or 'log-snr', got {self.spacing!r}")
+        if self.spacing not in (*POWERS, "log-snr"):
+            known = " or ".join(map(repr, (*POWERS, "log-snr")))
+            raise ValueError(f"spacing must be {known}, got {self.spacing!r}")
         if self.structure_span is not None and self.structure_span < 1:
             raise ValueError(f"structure_span must be at least 1, got {self.structure_span}")
         if not self.shared_grid and self.spacing != "time":
@@ -84,7 +87,7 @@ class Route:
         moves = self._moves(self.invert_steps)
         if self.spacing == "log-snr":
             return TimestepGrid.until_by_snr(self.t0, min(moves, self.t0))
-        return TimestepGrid.until(self.t0, moves)
+        return TimestepGrid.until(self.t0, moves, power=POWERS[self.spacing])
 
     def _moves(self, steps: int) -> int:
         """How many of `steps` over the whole schedule lie below t0, at least one."""

@@ -78,6 +78,21 @@ class Step:
     span: int
 
 
+def _checked_end(t0: int, num_steps: int, schedule: Schedule) -> int:
+    """The last timestep of a grid to `t0`, which must have room for `num_steps`."""
+    last = min(t0, schedule.num_steps - 1)
+    if not 1 <= num_steps <= last:
+        raise ValueError(f"steps must lie in 1 .. {last} for t0 = {t0}, got {num_steps}")
+    return last
+
+
+def _distinct(nodes: NDArray[np.float64]) -> tuple[int, ...]:
+    """Nodes as timesteps; those that fall on the same one are moved apart, both ends kept."""
+    order = np.arange(len(nodes))
+    apart = order + np.maximum.accumulate(nodes - order)
+    return tuple(int(t) for t in np.minimum(apart, nodes[-1] - order[::-1]))
+
+
 @dataclass(frozen=True)
 class TimestepGrid:
     """Increasing timesteps that a sampler visits; the only source of steps.
@@ -118,30 +133,27 @@ class TimestepGrid:
         return TimestepGrid(tuple(int(t) for t in np.rint(ends)), schedule)
 
     @staticmethod
-    def until(t0: int, num_steps: int, schedule: Schedule = IMAGE_SCHEDULE) -> TimestepGrid:
-        """`num_steps` equal steps from 0 to `t0` (at most the last timestep), ends kept."""
-        last = min(t0, schedule.num_steps - 1)
-        if not 1 <= num_steps <= last:
-            raise ValueError(f"steps must lie in 1 .. {last} for t0 = {t0}, got {num_steps}")
-        nodes = np.rint(np.linspace(0, last, num_steps + 1))
-        return TimestepGrid(tuple(int(t) for t in nodes), schedule)
+    def until(
+        t0: int, num_steps: int, schedule: Schedule = IMAGE_SCHEDULE, *, power: float = 1.0
+    ) -> TimestepGrid:
+        """`num_steps` steps from 0 to `t0` (at most the last timestep), ends kept.
+
+        Args:
+            power: 1 for equal steps; more puts nodes at `t0 * (i / num_steps)^power`, dense near
+                the image.
+        """
+        last = _checked_end(t0, num_steps, schedule)
+        nodes = last * np.linspace(0, 1, num_steps + 1) ** power
+        return TimestepGrid(_distinct(np.rint(nodes)), schedule)
 
     @staticmethod
     def until_by_snr(t0: int, num_steps: int, schedule: Schedule = IMAGE_SCHEDULE) -> TimestepGrid:
-        """`num_steps` steps from 0 to `t0`, about equal in log-SNR, ends kept (2211.01095, 4.1).
-
-        Nodes that would fall on the same timestep near the image are moved up to the next one.
-        """
-        last = min(t0, schedule.num_steps - 1)
-        if not 1 <= num_steps <= last:
-            raise ValueError(f"steps must lie in 1 .. {last} for t0 = {t0}, got {num_steps}")
+        """`num_steps` steps from 0 to `t0`, about equal in log-SNR, ends kept (2211.01095, 4.1)."""
+        last = _checked_end(t0, num_steps, schedule)
         log_snr = np.array([half_log_snr(a) for a in schedule.alpha_bar[: last + 1]])
         wanted = np.linspace(log_snr[0], log_snr[last], num_steps + 1)
-        nodes = np.rint(np.interp(-wanted, -log_snr, np.arange(last + 1))).astype(int)
-        order = np.arange(num_steps + 1)
-        nodes = order + np.maximum.accumulate(nodes - order)
-        nodes = np.minimum(nodes, last - order[::-1])
-        return TimestepGrid(tuple(int(t) for t in nodes), schedule)
+        nodes = np.rint(np.interp(-wanted, -log_snr, np.arange(last + 1)))
+        return TimestepGrid(_distinct(nodes), schedule)
 
     def thinned(self, num_moves: int) -> TimestepGrid:
         """At most `num_moves` moves over nodes of this grid, spread evenly, both ends kept."""

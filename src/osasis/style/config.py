@@ -155,7 +155,7 @@ FAST = LearnConfig(
     lr_spn=1e-3,
     learn_route=Route(20, 10),
     # 5 evaluations each way; docs/PERFORMANCE.md says how this was chosen
-    stylize_route=Route(8, 8, solver="dpm++2m", spacing="log-snr", structure_span=50),
+    stylize_route=Route(10, 10, spacing="time^1.5", structure_span=100),
     weights=LossWeights(structure=100.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
