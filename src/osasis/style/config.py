@@ -155,7 +155,7 @@ FAST = LearnConfig(
     lr_spn=1e-3,
     learn_route=Route(20, 10),
     stylize_route=Route(20, 20),
-    weights=LossWeights(structure=100.0),
+    weights=LossWeights(structure=50.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),
