@@ -33,6 +33,9 @@ def test_the_command_writes_numbers_and_a_plot(
     assert numbers["per_photo"]["times_faster"]["least"] > 1
     assert numbers["per_style"]["release"]["updates"] == 2000
     assert numbers["not_measured"] == []
+    # making ready is not counted: an update's operations grow with its pictures, not with set-up
+    updates = [jobs[f"learning update, {preset}"]["flops"] for preset in ("release", "fast")]
+    assert updates[0] > updates[1] > 0
     # the matrix product's operations are known in closed form, a larger batch's in proportion
     assert jobs["matrix product"]["flops"] == 2 * 2048**3
     one, four = (jobs[f"U-Net evaluation, batch {n}"]["flops"] for n in (1, 4))
@@ -58,6 +61,14 @@ def test_jobs_are_interleaved() -> None:
     jobs = [Job(name, lambda name=name: order.append(name)) for name in "ab"]
     found = measure(jobs, 2, torch.empty(0).device, lambda done: None)
     assert order == list("ababab")
+    order.clear()
+    [prepared] = measure(
+        [Job("c", lambda: order.append("c"), prepare=lambda: torch.ones(8, 8) @ torch.ones(8, 8))],
+        1,
+        torch.empty(0).device,
+        lambda done: None,
+    )
+    assert order == ["c", "c"] and prepared.flops == 0
     assert [len(m.seconds) for m in found] == [2, 2]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -131,8 +130,9 @@ class Bench:
         """One update of learning, on photos of noise; the bank and the bridge are counted apart."""
         config = PRESETS[preset]
         images = config.batch_size + 1  # the style branch is one more
-        step = learning_step(self.base, config)
-        return Job(f"learning update, {preset}", step, TRAINED * images), TRAINED * images
+        prepare, step = learning_step(self.base, config)
+        name = f"learning update, {preset}"
+        return Job(name, step, TRAINED * images, prepare=prepare), TRAINED * images
 
 
 def import_osasis() -> None:
@@ -147,18 +147,17 @@ def import_osasis() -> None:
         raise OsasisError(f"osasis cannot be imported: {done.stderr.strip()}")
 
 
-def learning_step(base: Base, config: LearnConfig) -> Callable[[], object]:
-    """A function that makes one update of `config`, again and again from the same place."""
+def learning_step(
+    base: Base, config: LearnConfig
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """What prepares updates of `config`, and what then makes one, again and again."""
     [picture] = to_images(torch.zeros(1, 3, base.image_size, base.image_size))
-    short = replace(config, bank=replace(config.bank, size=config.batch_size))
     made: list[Callable[[], object]] = []
 
-    def step() -> object:
-        if not made:  # memory for it is taken when it is needed
-            made.append(StyleLearner(base, picture, short).rehearse())
-        return made[0]()
+    def prepare() -> None:
+        made.append(StyleLearner(base, picture, config).rehearse())
 
-    return step
+    return prepare, lambda: made[0]()
 
 
 def style_cost(config: LearnConfig, update: float, evaluation: float) -> dict[str, float | int]:

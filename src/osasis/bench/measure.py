@@ -20,6 +20,7 @@ class Job:
     Attributes:
         name: what it is; unique.
         work: does it once.
+        prepare: done before the first time, uncounted.
         evaluations: network evaluations in it, counted from the configuration; 0 where it makes no
             sense.
         axis: what it is a point of, such as "batch"; empty for none.
@@ -31,6 +32,7 @@ class Job:
     evaluations: int = 0
     axis: str = ""
     value: float = 0
+    prepare: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def measure(
     """
     found = []
     for done, job in enumerate(jobs, 1):
+        if job.prepare is not None:
+            job.prepare()
         reset_peak_memory(device)
         with FlopCounterMode(display=False) as counter:
             job.work()

@@ -107,18 +107,19 @@ def print_report(numbers: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{numbers['network']}, {numbers['machine']['device']}")
-    table.add_column("what")
-    for column in ("median", "fastest", "slowest", "CPU s", "evaluations", "of peak", "memory"):
+    table.add_column("what", no_wrap=True)
+    for column in ("s", "range", "CPU s", "evals", "of peak", "MiB"):
         table.add_column(column, justify="right")
     for row in numbers["jobs"]:
-        seconds = (row["median"], min(row["seconds"]), max(row["seconds"]), row["cpu_median"])
         share, memory = row["share_of_peak"], row["peak_memory"]
         table.add_row(
             row["name"],
-            *(f"{value:.3g}" for value in seconds),
+            f"{row['median']:.3g}",
+            f"{min(row['seconds']):.3g}-{max(row['seconds']):.3g}",
+            f"{row['cpu_median']:.3g}",
             str(row["evaluations"] or ""),
             "" if share is None else f"{share:.0%}",
-            "" if memory is None else f"{memory / 2**20:.0f} MiB",
+            "" if memory is None else f"{memory / 2**20:.0f}",
         )
     console = Console()
     console.print(table)
