@@ -42,6 +42,7 @@ EXTRAS = {
     "clip": {"transformers": "transformers"},
     "film": {"av": "av"},
     "pretrain": {"accelerate": "accelerate", "datasets": "datasets", "tensorboard": "tensorboard"},
+    "studio": {"gradio": "gradio"},
 }
 BASE = "faces-128"
 
