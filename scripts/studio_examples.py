@@ -12,11 +12,13 @@ from osasis.studio.intake import write_view
 from osasis.studio.work import EXAMPLES, Studio
 from osasis.stylize.explore import explore, plan, sheet
 
+BOX = (72, 0, 376, 304)  # head and shoulders
+
 
 def main() -> None:
     base = osasis.load_base()
     style = osasis.load_style("goya_josefa")
-    photo = load_image(assets() / "photos" / PHOTO)
+    photo = load_image(assets() / "photos" / PHOTO).crop(BOX)
     folder = assets() / "studio"
     stylizer = osasis.Stylizer(base, style)
     drawn = osasis.PhotoStylizer(stylizer)(photo)[0]

@@ -78,15 +78,15 @@ class Page:
                     label="Drop photos, or click to choose",
                     file_count="multiple",
                     file_types=["image"],
-                    height=120,
+                    height=150,
                     elem_id="photo-upload",
                 )
                 self.photos = _clickable("Photos")
                 self.example = gr.Button("Use the example photo", size="sm", elem_id="example")
                 gr.HTML("<h2>Style</h2>")
                 self.style_cards = _clickable("Styles")
-                self.controls: Controls = add_controls(self.service.studio.base, clip_hint())
                 self.redraw = gr.Button("Redraw", variant="primary", elem_id="redraw")
+                self.controls: Controls = add_controls(self.service.studio.base, clip_hint())
             with gr.Column(scale=6, min_width=320):
                 self.photo_jobs = _clickable("Progress")
                 self.result = _clickable("Result")
@@ -98,7 +98,7 @@ class Page:
                 self.style_upload = gr.File(
                     label="Drop one picture, or click to choose",
                     file_types=["image"],
-                    height=120,
+                    height=150,
                     elem_id="style-upload",
                 )
                 gr.HTML('<p class="hint">A preview is drawn at once; learning makes it real.</p>')
@@ -106,7 +106,7 @@ class Page:
                 self.style_file = gr.File(
                     label="Or add a style file that somebody made (.safetensors)",
                     file_types=[".safetensors"],
-                    height=110,
+                    height=150,
                     elem_id="style-file",
                 )
             with gr.Column(scale=6, min_width=320):
