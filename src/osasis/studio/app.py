@@ -49,9 +49,11 @@ def build_app(service: Any) -> Any:
     config: StudioConfig = service.config
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_files(app, service)
+    page = build_page(service)
+    page.has_launched = True  # its own check of paths is off in mounted pages otherwise
     gr.mount_gradio_app(
         app,
-        build_page(service),
+        page,
         path="/",
         root_path=config.root_path or None,
         allowed_paths=[],

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 
+from osasis.errors import UserError
 from osasis.studio.config import StudioConfig
 from osasis.studio.store import Store, is_token, new_token
 
@@ -50,6 +52,7 @@ _BELOW = (
     "/gradio_api/heartbeat/",
 )
 UPLOAD = "/gradio_api/upload"
+_JSON_BYTES = 1_000_000  # of any other request
 # the page's own scripts come from here, and nothing is fetched from anywhere else
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
@@ -88,9 +91,33 @@ class Gate:
             return
         token, is_new = _token(scope)
         scope.setdefault("state", {})["visitor"] = token
-        limited = _Limited(receive, self._config.limits.request_bytes)
+        if scope["path"] == UPLOAD:
+            checked: Receive = _Limited(receive, self._config.limits.request_bytes)
+        else:
+            body = await _body(receive)
+            if body is None or not self._names_uploads_only(body):
+                await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(scope, receive, send)
+                return
+            checked = _Replayed(body, receive)
         cookie = _cookie(token, scope) if is_new else None
-        await self._app(scope, limited, _answering(send, cookie))
+        await self._app(scope, checked, _answering(send, cookie))
+
+    def _names_uploads_only(self, body: bytes) -> bool:
+        """Whether every file that a request names was uploaded.
+
+        Gradio copies what a request names before any function of ours sees it, and looks where it
+        lies only in pages that it has launched itself.
+        """
+        try:
+            return all(map(self._is_upload, _paths(json.loads(body)))) if body else True
+        except (ValueError, RecursionError):
+            return False
+
+    def _is_upload(self, path: object) -> bool:
+        try:
+            return isinstance(path, str) and bool(self._store.uploaded(path))
+        except (UserError, OSError, ValueError):
+            return False
 
     async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
@@ -122,8 +149,40 @@ class Gate:
         return kind.lower() == "basic" and secrets.compare_digest(given, expected)
 
 
-class _TooLarge(Exception):
-    """A request without a length has grown too large."""
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body of a request; None where it is too large or the visitor has left."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > _JSON_BYTES:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _paths(value: Any) -> Iterator[object]:
+    """Everything called "path" in decoded JSON."""
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict) and "path" in value:
+        yield value["path"]
+    if isinstance(value, (dict, list)):
+        for part in inside:
+            yield from _paths(part)
+
+
+class _Replayed:
+    """`receive` that gives a body that was read already, then what comes after it."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
 
 
 class _Limited:
