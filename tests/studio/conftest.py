@@ -18,15 +18,15 @@ import pytest
 
 from osasis.base import Base
 from osasis.diffusion.route import Route
-from osasis.style.config import BankConfig, BridgeConfig, LearnConfig, SPNSettings
 from osasis.studio.config import Limits, StudioConfig
 from osasis.studio.service import Service
+from osasis.style.config import BankConfig, BridgeConfig, LearnConfig, SPNSettings
 
 from ..conftest import picture
 
 pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'osasis[studio]'")
-import httpx  # noqa: E402
-import uvicorn  # noqa: E402
+import httpx
+import uvicorn
 
 PRESET = LearnConfig(
     preset="tiny",
@@ -43,10 +43,16 @@ PRESET = LearnConfig(
     content_judge_size=16,
 )
 CHROMIUM = os.environ.get("OSASIS_CHROMIUM") or shutil.which("chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-component-update"
-    " --disable-background-networking --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 
 
 def free_port() -> int:
@@ -62,6 +68,7 @@ def running(base: Base, data: Path, **changes: Any) -> Iterator[tuple[str, Servi
     config = StudioConfig(data=data, port=free_port(), **changes)
     from osasis.studio.app import build_app, import_gradio
 
+    before = os.environ.get("GRADIO_TEMP_DIR", "")
     import_gradio(data / "uploads")
     service = Service(config, base, preset)
     server = uvicorn.Server(
@@ -79,6 +86,7 @@ def running(base: Base, data: Path, **changes: Any) -> Iterator[tuple[str, Servi
         server.should_exit = True
         thread.join(10)
         service.close()
+        os.environ["GRADIO_TEMP_DIR"] = before  # Gradio reads it at every request
 
 
 @pytest.fixture(scope="session")
@@ -122,9 +130,10 @@ class Client:
         if started.status_code != 200:
             return {"error": started.text}
         answer = self.http.get(f"/gradio_api/call/{endpoint}/{started.json()['event_id']}").text
-        event, _, rest = answer.partition("\n")
-        found = json.loads(rest.partition("data: ")[2].strip() or "null")
-        if event != "event: complete":
+        # before the answer there may be heartbeats
+        event, _, rest = answer.strip().rpartition("event: ")[2].partition("\n")
+        found = json.loads(rest.partition("data: ")[2] or "null")
+        if event != "complete":
             return {"error": str(found)}
         return dict(found[0])
 

@@ -7,13 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from osasis.base import Base
+from osasis.studio.service import Service
 from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
-from osasis.studio.service import Service
 
 from ..conftest import picture
 from .conftest import PRESET, Client, png, running
@@ -47,6 +48,7 @@ def test_learn_then_stylize_gives_what_the_library_gives(
     assert archive.content[:2] == b"PK" and b"me - My style.png" in archive.content
 
 
+@pytest.mark.slow
 def test_a_running_style_is_cancelled_and_goes_on(tiny_base: Base, tmp_path: Path) -> None:
     preset = replace(PRESET, iterations=16)
     with running(tiny_base, tmp_path, preset=preset) as (address, service):

@@ -227,6 +227,7 @@ def test_hostile_style_files(service: Service, tiny_base: Base, tmp_path: Path) 
     upload.unlink()
 
 
+@pytest.mark.slow
 def test_limits_of_a_visitor(tiny_base: Base, tmp_path: Path) -> None:
     limits = Limits(waiting=2, visitor_bytes=60_000, all_bytes=10_000_000)
     with running(tiny_base, tmp_path, limits=limits) as (address, service):

@@ -31,7 +31,7 @@ def visitor_of(service: Service, request: gr.Request | Request) -> Visitor:
         UserError: nobody is known.
     """
     inner = request.request if isinstance(request, gr.Request) else request
-    return service.store.visitor(getattr(inner.state, "visitor", ""))
+    return service.store.visitor(getattr(inner.state, "visitor", "") if inner is not None else "")
 
 
 def described(service: Service, visitor: Visitor, job: Job) -> dict[str, Any]:

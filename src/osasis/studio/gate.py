@@ -7,12 +7,13 @@ import base64
 import binascii
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from osasis.errors import UserError
 from osasis.studio.config import StudioConfig
@@ -61,11 +62,6 @@ _POLICY = (
     "form-action 'self'; frame-ancestors 'self'"
 )
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 
 class Gate:
     """ASGI middleware: password, open routes, size of requests, the visitor's cookie.
@@ -76,7 +72,7 @@ class Gate:
         store: says whether there is room for uploads.
     """
 
-    def __init__(self, app: Any, config: StudioConfig, store: Store) -> None:
+    def __init__(self, app: ASGIApp, config: StudioConfig, store: Store) -> None:
         self._app, self._config, self._store = app, config, store
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +92,9 @@ class Gate:
         else:
             body = await _body(receive)
             if body is None or not self._names_uploads_only(body):
-                await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(scope, receive, send)
+                await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(
+                    scope, receive, send
+                )
                 return
             checked = _Replayed(body, receive)
         cookie = _cookie(token, scope) if is_new else None

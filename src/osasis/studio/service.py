@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from osasis.base import Base
@@ -12,12 +13,13 @@ from osasis.errors import UserError
 from osasis.hub.registry import assets, paintings
 from osasis.imaging.load import load_image
 from osasis.studio.config import StudioConfig
-from osasis.studio.intake import Intake
+from osasis.studio.intake import STYLE_FILE, Intake
 from osasis.studio.jobs import OPEN, Job, JobQueue
 from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, STYLE, Item, Store, Visitor, plain_name
 from osasis.studio.work import Studio
 from osasis.style.config import LearnConfig
+from osasis.style.file import load_style
 from osasis.stylize.edit import check_attributes
 from osasis.stylize.explore import CONTROLS
 
@@ -128,7 +130,12 @@ class Service:
             UserError: there is no such style.
         """
         item = visitor.item(key, STYLE)
-        return visitor.update(item, name=plain_name(name, item.name))
+        renamed = visitor.update(item, name=plain_name(name, item.name))
+        if item.file(STYLE_FILE).is_file():
+            style = load_style(item.file(STYLE_FILE))
+            manifest = replace(style.manifest, name=renamed.name)
+            replace(style, manifest=manifest).save(item.file(STYLE_FILE))
+        return renamed
 
     def toggle_face(self, visitor: Visitor, key: str, index: int) -> Item:
         """Choose a face of a photo, or leave it out."""
