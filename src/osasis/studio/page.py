@@ -84,12 +84,13 @@ class Page:
                 self.photos = _clickable("Photos")
                 self.example = gr.Button("Use the example photo", size="sm", elem_id="example")
                 gr.HTML("<h2>Style</h2>")
-                self.style_cards = _clickable("Styles")
+                shipped = list(self.service.studio.shipped)
+                self.style_cards = _clickable("Styles", views.style_cards(shipped, [], ""))
                 self.redraw = gr.Button("Redraw", variant="primary", elem_id="redraw")
                 self.controls: Controls = add_controls(self.service.studio.base, clip_hint())
             with gr.Column(scale=6, min_width=320):
                 self.photo_jobs = _clickable("Progress")
-                self.result = _clickable("Result")
+                self.result = _clickable("Result", views.result(None))
                 self.results = _clickable("Results")
 
     def _styles(self) -> None:
@@ -137,7 +138,7 @@ class Page:
             )
             self.draw = gr.Button("Draw the sheet", variant="primary", elem_id="draw")
         self.sheet_jobs = _clickable("Progress")
-        self.sheet = gr.HTML()
+        self.sheet = gr.HTML(views.sheet(None))
 
     @property
     def outputs(self) -> list[Any]:
