@@ -112,3 +112,22 @@ def test_password(tiny_base: Base, tmp_path: Path) -> None:
         inside = Client(address, auth=("anybody", "gehe\u00edm".encode()))
         assert inside.http.get("/config").status_code == 200
         assert "path" in inside.upload(png(1))
+
+
+@pytest.mark.slow
+def test_gradios_own_client(address: str, tmp_path: Path) -> None:
+    import secrets
+
+    from gradio_client import Client as GradioClient
+    from gradio_client import handle_file
+
+    photo = tmp_path / "me.png"
+    photo.write_bytes(png(5))
+    me = {"X-Osasis-Visitor": secrets.token_urlsafe(32)}
+    client = GradioClient(address, headers=me, verbose=False, analytics_enabled=False)
+    attributes = {"attributes": {"smiling": 1}}
+    job = client.predict(handle_file(str(photo)), "", attributes, api_name="/stylize")
+    while job["state"] in ("queued", "running"):
+        time.sleep(0.3)
+        job = client.predict(job["job"], api_name="/status")
+    assert job["state"] == "done" and len(job["results"]) == 1

@@ -43,8 +43,9 @@ def build_app(service: Any) -> Any:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from osasis.studio.api import add_files
+    from osasis.studio.connect import build_page
     from osasis.studio.gate import Gate
-    from osasis.studio.page import build_page, look
+    from osasis.studio.page import look
 
     config: StudioConfig = service.config
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import gradio as gr
 
 from osasis.perception.clip import CLIP_MODEL
 from osasis.studio import views
-from osasis.studio.api import add_api, plain, told, visitor_of
-from osasis.studio.clicks import Clicks
+from osasis.studio.api import told, visitor_of
 from osasis.studio.controls import Controls, add_controls
 from osasis.studio.intake import NEW, READY
 from osasis.studio.jobs import OPEN
@@ -24,6 +22,12 @@ from osasis.stylize.explore import CONTROLS
 _HERE = Path(__file__).parent
 _PICK = (_HERE / "studio.js").read_text(encoding="utf-8")
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_ROWS = {
+    "levels": "style levels",
+    "codes": "swapped codes",
+    "lambda": "structure (SPN)",
+    "t0": "freedom (t0)",
+}
 POLL_SECONDS = 1.0
 # what a page has chosen; what it has made belongs to its visitor and not to the page
 START: dict[str, Any] = {"style": "", "mine": "", "result": "", "seen": -1}
@@ -40,9 +44,9 @@ def look() -> dict[str, Any]:
     return {"theme": theme, "css_paths": [_HERE / "studio.css"]}
 
 
-def _clickable(label: str, value: str = "") -> gr.HTML:
+def _clickable(label: str, value: str = "", name: str | None = None) -> gr.HTML:
     """HTML whose elements with `data-pick` tell what was clicked."""
-    return gr.HTML(value, label=label, js_on_load=_PICK)
+    return gr.HTML(value, label=label, js_on_load=_PICK, elem_id=name)
 
 
 class Page:
@@ -89,7 +93,7 @@ class Page:
                 self.redraw = gr.Button("Redraw", variant="primary", elem_id="redraw")
                 self.controls: Controls = add_controls(self.service.studio.base, clip_hint())
             with gr.Column(scale=6, min_width=320):
-                self.photo_jobs = _clickable("Progress")
+                self.photo_jobs = _clickable("Progress", name="photo-jobs")
                 self.result = _clickable("Result", views.result(None))
                 self.results = _clickable("Results")
 
@@ -111,7 +115,7 @@ class Page:
                     elem_id="style-file",
                 )
             with gr.Column(scale=6, min_width=320):
-                self.style_jobs = _clickable("Progress")
+                self.style_jobs = _clickable("Progress", name="style-jobs")
                 self.detail = gr.HTML()
                 with gr.Row():
                     self.learn = gr.Button("Learn", variant="primary", elem_id="learn")
@@ -134,10 +138,13 @@ class Page:
         with gr.Row():
             self.sheet_photo = gr.Dropdown([], label="Photo", elem_id="sheet-photo")
             self.rows = gr.CheckboxGroup(
-                list(CONTROLS), value=["strength", "t0"], label="Rows", elem_id="rows"
+                [(_ROWS.get(name, name), name) for name in CONTROLS],
+                value=["strength", "t0"],
+                label="Rows",
+                elem_id="rows",
             )
             self.draw = gr.Button("Draw the sheet", variant="primary", elem_id="draw")
-        self.sheet_jobs = _clickable("Progress")
+        self.sheet_jobs = _clickable("Progress", name="sheet-jobs")
         self.sheet = gr.HTML(views.sheet(None))
 
     @property
@@ -273,66 +280,3 @@ def clip_hint() -> str:
     if not here and not isinstance(try_to_load_from_cache(CLIP_MODEL, "config.json"), str):
         return "osasis models fetch clip-vit-b32 (about 605 MB)"
     return ""
-
-
-def build_page(service: Service) -> gr.Blocks:
-    """The page of a service, with its API."""
-    with gr.Blocks(title="OSASIS studio", analytics_enabled=False) as blocks:
-        page = Page(service)
-        add_api(service)
-        _connect(blocks, page)
-    blocks.queue(default_concurrency_limit=4, max_size=2000, api_open=True)
-    return blocks
-
-
-def _connect(blocks: gr.Blocks, page: Page) -> None:
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    clicks = Clicks(page.service)
-    state = page.chosen
-
-    def on(event: Any, change: Callable[..., Any], inputs: list[Any] | None = None) -> None:
-        def handler(request: gr.Request, chosen: dict[str, Any], *values: Any) -> Any:
-            return page.act(request, change, chosen, *values)
-
-        event(handler, [state, *(inputs or [])], page.outputs, **private)
-
-    def on_pick(area: gr.HTML, change: Callable[[Visitor, str], Any]) -> None:
-        def handler(chosen: dict[str, Any], event: gr.EventData, request: gr.Request) -> Any:
-            return page.act(request, change, chosen, str(event.pick))
-
-        area.click(handler, [state], page.outputs, **private)
-
-    def on_upload(area: gr.File, change: Callable[..., Any]) -> None:
-        def handler(chosen: dict[str, Any], files: Any, request: gr.Request) -> Any:
-            given = files if isinstance(files, list) else [files] if files else []
-            with told():
-                visitor = visitor_of(page.service, request)
-                more, problems = change(visitor, given)
-                for problem in problems:
-                    gr.Warning(plain(problem), duration=20)
-                return page.render(visitor, chosen | more) | {area: None}
-
-        area.upload(handler, [state, area], [*page.outputs, area], concurrency_limit=2,
-                    concurrency_id="intake", api_visibility="private")  # fmt: skip
-
-    blocks.load(page.opened, [state], page.outputs, **private)
-    page.timer.tick(page.tick, [state], page.outputs, concurrency_limit=None, **private)
-    on_upload(page.photo_upload, clicks.photos)
-    on_upload(page.style_upload, clicks.style_picture)
-    on_upload(page.style_file, clicks.style_file)
-    on(page.example.click, clicks.example)
-    on(page.redraw.click, partial(clicks.redraw, page.controls), [state, *page.controls.inputs])
-    on(page.learn.click, clicks.learn, [state, page.learn_seed])
-    on(page.rename.click, clicks.rename, [state, page.name])
-    on(page.name.submit, clicks.rename, [state, page.name])
-    on(page.delete.click, clicks.delete, [state])
-    explore_inputs = [state, page.sheet_photo, page.rows, *page.controls.inputs]
-    on(page.draw.click, partial(clicks.explore, page.controls), explore_inputs)
-    on_pick(page.photos, clicks.on_photo)
-    on_pick(page.style_cards, lambda visitor, key: {"style": key})
-    on_pick(page.result, clicks.on_result)
-    on_pick(page.results, lambda visitor, key: {"result": key})
-    on_pick(page.mine, lambda visitor, key: {"mine": key})
-    on_pick(page.paintings, clicks.painting)
-    for area in (page.photo_jobs, page.style_jobs, page.sheet_jobs):
-        on_pick(area, clicks.cancel)
