@@ -9,6 +9,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.studio.controls import Controls
 from osasis.studio.service import Service
 from osasis.studio.store import PHOTO, RESULT, STYLE, Item, Visitor
+from osasis.studio.views import NO_STYLE
 
 Chosen = dict[str, Any]
 """What a page has chosen: the keys of `osasis.studio.page.START`."""
@@ -62,7 +63,7 @@ class Clicks:
 
     def redraw(self, controls: Controls, visitor: Visitor, chosen: Chosen, *values: Any) -> Chosen:
         """Redraw is pressed: all photos of the page."""
-        settings = controls.chosen(chosen["style"], values)
+        settings = controls.chosen(_style(chosen), values)
         photos = [photo.id for photo in reversed(visitor.items(PHOTO))]
         self._service.stylize(visitor, photos[-self._service.limits.photos :], settings)
         return {}
@@ -98,7 +99,7 @@ class Clicks:
         """A sheet is wanted."""
         if not photo:
             raise UserError("there is no photo yet", hint="drop one under Photos first")
-        settings = controls.chosen(chosen["style"], values)
+        settings = controls.chosen(_style(chosen), values)
         self._service.explore(visitor, photo, settings, rows)
         return {}
 
@@ -129,3 +130,7 @@ class Clicks:
         if item is None:
             raise UserError("there is no style yet", hint="drop a picture first")
         return item
+
+
+def _style(chosen: Chosen) -> str:
+    return "" if chosen["style"] == NO_STYLE else str(chosen["style"])

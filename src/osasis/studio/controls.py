@@ -12,7 +12,7 @@ from osasis.base import Base
 from osasis.studio.settings import MAX_AMOUNT, STYLE_LEVELS, Settings, settings_from
 
 _FITS = [
-    ("every face, the rest stays (or the middle square, where no faces are known)", "auto"),
+    ("every chosen face, the rest stays", "auto"),
     ("the middle square, as a square", "crop"),
     ("everything, in overlapping squares", "tiles"),
     ("everything at once", "whole"),

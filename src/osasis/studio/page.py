@@ -163,7 +163,7 @@ class Page:
         chosen["seen"] = self.service.queue.version(visitor.id)
         photos, results = visitor.items(PHOTO), visitor.items(RESULT)
         styles, sheets = visitor.items(STYLE), visitor.items(SHEET)
-        known = {i.id for i in styles} | set(self.service.studio.shipped)
+        known = {i.id for i in styles} | {views.NO_STYLE, *self.service.studio.shipped}
         if chosen["style"] not in known:
             chosen["style"] = next(iter(self.service.studio.shipped), "")
         shown = next((r for r in results if r.id == chosen["result"]), None)

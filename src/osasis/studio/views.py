@@ -14,6 +14,7 @@ from osasis.studio.jobs import CANCELLED, DONE, FAILED, OPEN, QUEUED, Job
 from osasis.studio.store import Item
 from osasis.studio.work import EXAMPLES
 
+NO_STYLE = "none"
 _LIVE = 'role="status" aria-live="polite"'
 
 
@@ -46,7 +47,7 @@ def _card(key: str, name: str, picture: str, note: str, chosen: bool, more: str 
 
 
 def style_cards(shipped: Sequence[str], own: Sequence[Item], chosen: str) -> str:
-    """Cards of the styles that photos can be redrawn in."""
+    """Cards of the styles that photos can be redrawn in; with shipped ones also one for none."""
     known = titles()
     cards = [
         _card(i.id, i.name, file_url(i, "thumb.webp"), state_of(i), i.id == chosen) for i in own
@@ -54,6 +55,9 @@ def style_cards(shipped: Sequence[str], own: Sequence[Item], chosen: str) -> str
     for name in shipped:
         title, _, artist = known.get(name, name).rpartition(", ")
         cards.append(_card(name, title or artist, f"examples/{name}", artist, name == chosen))
+    if shipped:
+        plain = f"examples/{EXAMPLES[0]}"
+        cards.append(_card(NO_STYLE, "No style", plain, "only edits", chosen == NO_STYLE))
     return f'<div class="cards" role="group" aria-label="Styles">{"".join(cards)}</div>'
 
 
