@@ -46,7 +46,8 @@ class ContentBank:
     def __init__(self, base: Base, config: BankConfig, route: Route) -> None:
         self._base, self._config, self._route = base, config, route
         moves = ",".join(f"{s.t}:{s.alpha_bar_s:.8f}" for s in route.inversion())
-        key = f"{DRAWING}|{config.latent_steps}|{config.decode_steps}|{config.seed}|{route.clip}|{moves}"
+        steps = f"{config.latent_steps}|{config.decode_steps}"
+        key = f"{DRAWING}|{steps}|{config.seed}|{route.clip}|{moves}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         self._folder = cache_folder() / "banks" / f"{base.name}-{base.hash}-{digest}"
         self._load = lru_cache(maxsize=32)(self._read)
