@@ -43,6 +43,7 @@ EXTRAS = {
     "film": {"av": "av"},
     "pretrain": {"accelerate": "accelerate", "datasets": "datasets", "tensorboard": "tensorboard"},
     "ray": {"ray": "ray.data"},
+    "studio": {"gradio": "gradio"},
 }
 BASE = "faces-128"
 

@@ -25,6 +25,7 @@ from osasis.cli import (
     models,
     pretrain,
     pretrain_evaluate,
+    studio,
     stylize,
 )
 from osasis.errors import OsasisError, UserError
@@ -36,6 +37,7 @@ COMMANDS = (
     film,
     edit,
     explore,
+    studio,
     models,
     demo,
     density,
@@ -51,6 +53,7 @@ examples:
   osasis demo                                     see what it does, in a few minutes
   osasis learn painting.jpg -o painting.osasis.safetensors
   osasis stylize photos/ --style painting.osasis.safetensors -o stylized/
+  osasis studio                                   the same on a page in your browser
 
 `osasis COMMAND --help` explains a command and its options.
 """

@@ -206,12 +206,19 @@ def load_style(path: str | Path) -> Style:
         del raw["format"]
         tensors = decompress(stored, raw.pop("packed", {}))
         picture = base64.b64decode(raw.pop("thumbnail"), validate=True)
-        thumbnail = Image.open(io.BytesIO(picture)).convert("RGB")
+        thumbnail = _decode(picture)
         config = config_from_dict(raw.pop("config"))
         raw["style_levels"] = tuple(raw["style_levels"])
         return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
+
+
+def _decode(picture: bytes) -> Image.Image:
+    opened = Image.open(io.BytesIO(picture), formats=("WEBP",))
+    if max(opened.size) > THUMBNAIL:  # a stranger's file must not ask for gigabytes
+        raise ValueError(f"a thumbnail of {opened.width} x {opened.height} pixels")
+    return opened.convert("RGB")
 
 
 def _encode(thumbnail: Image.Image) -> str:

@@ -14,7 +14,7 @@ from osasis.base import FACES, Base
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.align import Similarity, align, central_square, cut
 from osasis.imaging.blend import BlendConfig, Patch, enlarge, put_back
-from osasis.imaging.faces import FaceDetector
+from osasis.imaging.faces import Face, FaceDetector
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.stylize.stylizer import Picture, Stylizer
@@ -116,11 +116,12 @@ class PhotoStylizer:
             results = self.redraw(prepared.squares, [seed] * len(prepared.squares))
             yield self.finish(prepared, results)
 
-    def prepare(self, image: Image.Image) -> Prepared:
+    def prepare(self, image: Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
         """Find what is to be redrawn.
 
         Args:
             image: RGB, upright.
+            faces: those to redraw where faces are; None looks for them.
 
         Raises:
             OsasisError: no face was found where one is needed.
@@ -131,7 +132,7 @@ class PhotoStylizer:
         if self.config.fit == "whole":
             return Prepared(photo, (self._shrink(image),))
         cover = self.config.fit == "tiles"
-        places = self._tiles(image.size) if cover else self._faces(photo)
+        places = self._tiles(image.size) if cover else self._faces(photo, faces)
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
             # its frame would otherwise stay a photo
             return Prepared(photo, (np.asarray(image.resize((self._size,) * 2, _LANCZOS)),))
@@ -166,8 +167,9 @@ class PhotoStylizer:
             pixels = put_back(prepared.photo, patches, blend, cover=prepared.cover)
         return Redrawn(Image.fromarray(pixels), squares)
 
-    def _faces(self, photo: np.ndarray) -> tuple[Similarity, ...]:
-        faces = self._detector(photo) if self._detector else []
+    def _faces(self, photo: np.ndarray, faces: Sequence[Face] | None) -> tuple[Similarity, ...]:
+        if faces is None:
+            faces = self._detector(photo) if self._detector else []
         if not faces:
             raise OsasisError(
                 "no face was found",

@@ -1,0 +1,162 @@
+"""The studio over HTTP: four endpoints of Gradio, and the files of a visitor."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, PlainTextResponse, Response
+
+from osasis.errors import OsasisError, UserError
+from osasis.hub.registry import assets, paintings
+from osasis.studio.intake import BEFORE, PICTURE, STYLE_FILE, THUMBNAIL, VIEW
+from osasis.studio.jobs import Job
+from osasis.studio.service import Service
+from osasis.studio.settings import settings_from
+from osasis.studio.store import RESULT, Visitor
+from osasis.studio.work import EXAMPLES, PREVIEW_FILE
+
+_INLINE = (VIEW, THUMBNAIL, BEFORE, PREVIEW_FILE, PICTURE)
+
+
+def visitor_of(service: Service, request: gr.Request | Request) -> Visitor:
+    """Who asks; the gate has put the visitor's secret into the request's state.
+
+    Raises:
+        UserError: nobody is known.
+    """
+    inner = request.request if isinstance(request, gr.Request) else request
+    return service.store.visitor(getattr(inner.state, "visitor", "") if inner is not None else "")
+
+
+def described(service: Service, visitor: Visitor, job: Job) -> dict[str, Any]:
+    """A job as the API tells of it."""
+    return {
+        "job": job.id,
+        "state": job.state,
+        "before_it": service.queue.position(job),
+        "phase": job.step.phase,
+        "done": job.step.done,
+        "total": job.step.total,
+        "seconds_left": job.seconds_left,
+        "error": job.error,
+        "failures": list(job.failures),
+        "results": [
+            f"files/{key}/{STYLE_FILE if job.kind == 'learn' else PICTURE}" for key in job.results
+        ],
+        "items": list(job.results),
+    }
+
+
+def add_api(service: Service) -> None:
+    """Add the endpoints to the Blocks that is being built."""
+
+    def stylize(photo: str, style: str, settings: dict[str, Any], request: gr.Request) -> Any:
+        """Redraw a photo in a style; answers with the job."""
+        with told():
+            chosen = settings_from({**(settings or {}), "style": style})
+            visitor = visitor_of(service, request)
+            item = service.intake.photo(visitor, _given(photo))
+            return described(service, visitor, service.stylize(visitor, [item.id], chosen))
+
+    def learn(picture: str, name: str, seed: float, request: gr.Request) -> Any:
+        """Learn a style from a picture; the answer's "style" is its id."""
+        with told():
+            if seed != int(seed) or not 0 <= seed < 2**31:
+                raise UserError("the seed is a whole number of 0 or more")
+            visitor = visitor_of(service, request)
+            item = service.intake.style_picture(visitor, _given(picture), name)
+            job = service.learn(visitor, item.id, int(seed))
+            return described(service, visitor, job) | {"style": item.id}
+
+    def status(job: str, request: gr.Request) -> Any:
+        """Where a job is, and its results."""
+        with told():
+            visitor = visitor_of(service, request)
+            return described(service, visitor, service.queue.job(visitor.id, job))
+
+    def cancel(job: str, request: gr.Request) -> Any:
+        """Cancel a job."""
+        with told():
+            visitor = visitor_of(service, request)
+            return described(service, visitor, service.queue.cancel(visitor.id, job))
+
+    with gr.Column(visible=False):
+        file, text, more = gr.File(label="photo"), gr.Textbox(label="style"), gr.JSON()
+        seed, answer = gr.Number(0, label="seed"), gr.JSON(label="job")
+        go = gr.Button("run")
+    go.click(stylize, [file, text, more], answer, api_name="stylize", concurrency_limit=2)
+    go.click(learn, [file, text, seed], answer, api_name="learn", concurrency_limit=2)
+    go.click(status, [text], answer, api_name="status", concurrency_limit=None)
+    go.click(cancel, [text], answer, api_name="cancel", concurrency_limit=None)
+
+
+def _given(path: str | None) -> str:
+    if not path:
+        raise UserError("no picture was given", hint="upload one first")
+    return path
+
+
+class told:
+    """Turns our errors into ones that the page shows; others stay what they are."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OsasisError):
+            text = ". ".join(filter(None, [str(error), error.hint]))
+            raise gr.Error(plain(text), print_exception=False) from None
+
+
+def plain(text: str) -> str:
+    """A message as text: the page would take it for HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def add_files(app: FastAPI, service: Service) -> None:
+    """Add the visitor's files, the examples and our own style sheet."""
+    examples = {name: assets() / "studio" / f"{name}.webp" for name in EXAMPLES} | paintings()
+
+    @app.get("/files/{key}/{name}")
+    def file(key: str, name: str, request: Request) -> Response:
+        try:
+            item = visitor_of(service, request).item(key)
+        except UserError:
+            return PlainTextResponse("not found", 404)
+        if name not in (*_INLINE, STYLE_FILE) or not item.file(name).is_file():
+            return PlainTextResponse("not found", 404)
+        private = {"Cache-Control": "private, max-age=86400"}
+        if name not in (STYLE_FILE, PICTURE):
+            return FileResponse(item.file(name), headers=private)
+        suffix = ".osasis.safetensors" if name == STYLE_FILE else ".png"
+        return FileResponse(item.file(name), filename=f"{item.name}{suffix}", headers=private)
+
+    @app.get("/results.zip")
+    def results(request: Request) -> Response:
+        try:
+            items = visitor_of(service, request).items(RESULT)
+        except UserError:
+            items = []
+        if not items:
+            return PlainTextResponse("there are no results yet", 404)
+        with tempfile.NamedTemporaryFile(
+            dir=service.store.uploads, suffix=".zip", delete=False
+        ) as out:
+            path = Path(out.name)
+            with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+                for number, item in enumerate(reversed(items), start=1):
+                    archive.write(item.file(PICTURE), f"{number:02d} {item.name}.png")
+        remove = BackgroundTask(path.unlink, missing_ok=True)
+        return FileResponse(path, filename="osasis-results.zip", background=remove)
+
+    @app.get("/examples/{name}")
+    def example(name: str) -> Response:
+        if name not in examples:
+            return PlainTextResponse("not found", 404)
+        return FileResponse(examples[name], headers={"Cache-Control": "max-age=86400"})

@@ -1,0 +1,109 @@
+"""The studio as one web application, and its server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from osasis.errors import OsasisError, UserError
+from osasis.studio.config import StudioConfig
+
+
+def _prepare(uploads: Path) -> None:
+    """Tell Gradio where uploads go, and to call nobody; it reads this when it is imported."""
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def import_gradio(uploads: Path) -> Any:
+    """Gradio, set up.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    _prepare(uploads)
+    try:
+        import gradio
+    except ImportError as error:
+        raise UserError(
+            f"the studio needs Gradio: {error}",
+            hint=f"{sys.executable} -m pip install 'osasis[studio]'",
+        ) from error
+    return gradio
+
+
+def build_app(service: Any) -> Any:
+    """The ASGI application of a `Service`: page, API, files, and the gate before them."""
+    gr = import_gradio(service.store.uploads)
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from osasis.studio.api import add_files
+    from osasis.studio.connect import build_page
+    from osasis.studio.gate import Gate
+    from osasis.studio.page import look
+
+    config: StudioConfig = service.config
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    add_files(app, service)
+    page = build_page(service)
+    page.has_launched = True  # its own check of paths is off in mounted pages otherwise
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        root_path=config.root_path or None,
+        allowed_paths=[],
+        show_error=False,
+        max_file_size=max(config.limits.upload_bytes, config.limits.style_bytes),
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        footer_links=[],
+        **look(),
+    )
+    hosts = list(config.domains)
+    if config.is_local:
+        hosts += ["localhost", "127.0.0.1", "[::1]"]
+    gated = Gate(app, config, service.store)
+    # a page of another site that has its name point here must not get in
+    return TrustedHostMiddleware(gated, allowed_hosts=hosts) if hosts else gated
+
+
+def serve(config: StudioConfig, ready: Callable[[], None]) -> None:
+    """Load the base, listen, and work until Ctrl-C; `ready` is called before listening.
+
+    Raises:
+        UserError: no Gradio, no base, or an address that cannot be listened on.
+    """
+    import_gradio(config.data / "uploads")
+    import uvicorn
+
+    from osasis.base import load_base
+    from osasis.studio.service import Service
+
+    service = Service(config, load_base(config.base, device=config.device))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(service),
+            host=config.host,
+            port=config.port,
+            log_level="warning",
+            timeout_graceful_shutdown=3,
+            limit_concurrency=1000,
+        )
+    )
+    ready()
+    try:
+        server.run()
+    except SystemExit as stopped:  # uvicorn has said why on its log
+        raise OsasisError(
+            f"cannot listen on {config.host}:{config.port}",
+            hint="is another studio running? --port chooses another",
+        ) from stopped
+    finally:
+        service.close()

@@ -1,0 +1,224 @@
+"""What stands before the page: who may ask, for what, and how much they may send."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from osasis.errors import UserError
+from osasis.studio.config import StudioConfig
+from osasis.studio.store import Store, is_token, new_token
+
+COOKIE, HEADER = "osasis_visitor", "x-osasis-visitor"
+_COOKIE_SECONDS = 400 * 86400
+# what the page, its API and its files need; everything else of the web framework stays shut,
+# its own file server, proxy, monitor and state endpoints included
+_PAGES = frozenset(
+    {
+        "/",
+        "/config",
+        "/theme.css",
+        "/favicon.ico",
+        "/robots.txt",
+        "/manifest.json",
+        "/results.zip",
+        "/gradio_api/info",
+        "/gradio_api/upload",
+        "/gradio_api/upload_progress",
+        "/gradio_api/startup-events",
+        "/gradio_api/app_id",
+        "/gradio_api/reset",
+        "/gradio_api/cancel",
+    }
+)
+_BELOW = (
+    "/assets/",
+    "/static/",
+    "/svelte/",
+    "/files/",
+    "/examples/",
+    "/studio.",
+    "/gradio_api/queue/",
+    "/gradio_api/call/",
+    "/gradio_api/heartbeat/",
+)
+UPLOAD = "/gradio_api/upload"
+_JSON_BYTES = 1_000_000  # of any other request
+# the page's own scripts come from here, and nothing is fetched from anywhere else
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
+    "'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' "
+    "data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+
+
+class Gate:
+    """ASGI middleware: password, open routes, size of requests, the visitor's cookie.
+
+    Args:
+        app: what stands behind it.
+        config: password and limits.
+        store: says whether there is room for uploads.
+    """
+
+    def __init__(self, app: ASGIApp, config: StudioConfig, store: Store) -> None:
+        self._app, self._config, self._store = app, config, store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # the page needs no websockets
+        refusal = await self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        token, is_new = _token(scope)
+        scope.setdefault("state", {})["visitor"] = token
+        if scope["path"] == UPLOAD:
+            checked: Receive = _Limited(receive, self._config.limits.request_bytes)
+        else:
+            body = await _body(receive)
+            if body is None or not self._names_uploads_only(body):
+                await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(
+                    scope, receive, send
+                )
+                return
+            checked = _Replayed(body, receive)
+        cookie = _cookie(token, scope) if is_new else None
+        await self._app(scope, checked, _answering(send, cookie))
+
+    def _names_uploads_only(self, body: bytes) -> bool:
+        """Whether every file that a request names was uploaded.
+
+        Gradio copies what a request names before any function of ours sees it, and looks where it
+        lies only in pages that it has launched itself.
+        """
+        try:
+            return all(map(self._is_upload, _paths(json.loads(body)))) if body else True
+        except (ValueError, RecursionError):
+            return False
+
+    def _is_upload(self, path: object) -> bool:
+        try:
+            return isinstance(path, str) and bool(self._store.uploaded(path))
+        except (UserError, OSError, ValueError):
+            return False
+
+    async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        headers = Headers(scope=scope)
+        if not self._may_enter(headers):
+            if "authorization" in headers:
+                await asyncio.sleep(1)  # guessing takes time
+            ask = {"WWW-Authenticate": 'Basic realm="OSASIS studio", charset="UTF-8"'}
+            return PlainTextResponse("the password is missing or wrong", 401, ask)
+        path = scope["path"]
+        if path not in _PAGES and not path.startswith(_BELOW):
+            return PlainTextResponse("not found", 404)
+        length = headers.get("content-length", "0")
+        limit = self._config.limits.request_bytes
+        if not length.isdigit() or int(length) > limit:
+            return PlainTextResponse(f"a request may have at most {limit // 10**6} MB", 413)
+        if path == UPLOAD and not self._store.check_upload():
+            return PlainTextResponse("the studio's disk is full", 507)
+        return None
+
+    def _may_enter(self, headers: Headers) -> bool:
+        if self._config.password is None:
+            return True
+        kind, _, encoded = headers.get("authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(encoded, validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            return False
+        expected = self._config.password.encode()
+        return kind.lower() == "basic" and secrets.compare_digest(given, expected)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body of a request; None where it is too large or the visitor has left."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or len(body) > _JSON_BYTES:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _paths(value: Any) -> Iterator[object]:
+    """Everything called "path" in decoded JSON."""
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict) and "path" in value:
+        yield value["path"]
+    if isinstance(value, (dict, list)):
+        for part in inside:
+            yield from _paths(part)
+
+
+class _Replayed:
+    """`receive` that gives a body that was read already, then what comes after it."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Limited:
+    """`receive` that ends a request which sends more than `limit` bytes."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._left = receive, limit
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self._left < 0 else message
+
+
+def _token(scope: Scope) -> tuple[str, bool]:
+    """The visitor's secret, and whether it is a new one; a script may send its own as a header."""
+    headers = Headers(scope=scope)
+    given = headers.get(HEADER) or cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+    return (given, False) if is_token(given) else (new_token(), True)
+
+
+def _cookie(token: str, scope: Scope) -> str:
+    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    path = scope.get("root_path") or "/"
+    return (
+        f"{COOKIE}={token}; Max-Age={_COOKIE_SECONDS}; Path={path}; HttpOnly; SameSite=Lax{secure}"
+    )
+
+
+def _answering(send: Send, cookie: str | None) -> Send:
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["Referrer-Policy"] = "no-referrer"
+            headers["Content-Security-Policy"] = _POLICY
+            if cookie is not None:
+                headers.append("Set-Cookie", cookie)
+        await send(message)
+
+    return answer

@@ -1,0 +1,108 @@
+"""What jobs do, without a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from osasis.base import Base
+from osasis.cli.main import main
+from osasis.errors import UserError
+from osasis.imaging.load import load_image
+from osasis.studio.config import Limits, StudioConfig
+from osasis.studio.intake import PICTURE
+from osasis.studio.jobs import Step
+from osasis.studio.service import Service
+from osasis.studio.settings import Settings, settings_from
+from osasis.studio.store import Visitor
+from osasis.stylize.preview import preview_style
+from osasis.stylize.stylizer import Stylizer
+
+from ..conftest import picture
+from .conftest import PRESET
+
+
+@pytest.fixture(scope="module")
+def service(tiny_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    config = StudioConfig(data=tmp_path_factory.mktemp("data"), limits=Limits())
+    service = Service(config, tiny_base, PRESET)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def visitor(service: Service) -> Visitor:
+    return service.store.visitor("v" * 40)
+
+
+def results(steps: Iterator[Step]) -> list[str]:
+    return [step.result for step in steps if step.result]
+
+
+def test_a_mix_with_every_control_is_what_the_library_draws(
+    service: Service, visitor: Visitor, tiny_base: Base
+) -> None:
+    one, two = (service.intake.add_style_picture(visitor, picture(i), f"s{i}") for i in (1, 2))
+    photo = service.intake.add_photo(visitor, picture(5), "photo")
+    chosen = settings_from(
+        {"style": one.id, "second": two.id, "share": 0.25, "strength": 0.75, "levels": "0,1"}
+        | {"t0": 300, "swap_codes": True, "variation": 0.5, "seed": 7, "guidance": 2.0}
+    )
+    [key] = results(service.studio.stylize(visitor, [photo.id], chosen))
+    styles = [(preview_style(tiny_base, picture(i)), share) for i, share in ((1, 0.75), (2, 0.25))]
+    stylizer = Stylizer(
+        tiny_base, styles, strength=0.75, style_levels=(0, 1), t0=300, swap_codes=True,
+        variation=0.5, seed=7, guidance=2.0,
+    )  # fmt: skip
+    drawn = Image.open(visitor.item(key).file(PICTURE))
+    assert drawn.tobytes() == stylizer(picture(5))[0].tobytes()
+    assert '"seed": 7' in drawn.text["osasis"]
+
+
+def test_only_chosen_faces_are_redrawn(service: Service, visitor: Visitor) -> None:
+    photo = service.example_photo(visitor)
+    style = service.intake.add_style_picture(visitor, picture(1), "s")
+    chosen = Settings(style=style.id, fit="faces")
+    [key] = results(service.studio.stylize(visitor, [photo.id], chosen))
+    before, after = (load_image(i.file(PICTURE)) for i in (photo, visitor.item(key)))
+    assert before.size == after.size and before.tobytes() != after.tobytes()
+    corner = (0, 256, 100, 512)
+    assert before.crop(corner).tobytes() == after.crop(corner).tobytes()
+    service.toggle_face(visitor, photo.id, 0)
+    steps = list(service.studio.stylize(visitor, [photo.id], chosen))
+    assert "no face is chosen" in steps[-1].failure and not steps[-1].result
+
+
+def test_a_sheet_grows_row_by_row(service: Service, visitor: Visitor) -> None:
+    photo = service.intake.add_photo(visitor, picture(5), "photo")
+    style = service.intake.add_style_picture(visitor, picture(1), "s")
+    settings = Settings(style=style.id)
+    steps = list(service.studio.explore(visitor, photo.id, settings, ["strength", "codes"]))
+    assert [step.total for step in steps[-1:]] == [7]
+    previews = [step.preview for step in steps if step.preview]
+    assert len(previews) == 2 and previews[0] == previews[1] == steps[-1].result
+    with pytest.raises(UserError, match="choose rows"):
+        service.explore(visitor, photo.id, settings, ["nothing"])
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for raw in ({"share": 2}, {"variation": float("nan")}, {"fit": "x"}, {"swap_codes": 1}):
+        with pytest.raises(UserError):
+            settings_from(raw)
+    assert settings_from({"attributes": {"a": 0, "b": 1}}).attributes == (("b", 1.0),)
+
+
+def test_the_command_refuses_what_cannot_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "password"
+    empty.write_text("\n")
+    data = f"--data={tmp_path / 'data'}"
+    assert main(["studio", data, "--password-file", str(empty)]) == 2
+    assert main(["studio", data, "--password-file", str(tmp_path / "none")]) == 2
+    assert main(["studio", data, "--port", "0"]) == 2
+    assert not (tmp_path / "data").exists()
+    assert "holds no password" in capsys.readouterr().err
