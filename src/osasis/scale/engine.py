@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +44,7 @@ def running_ray(address: str | None, *, quiet: bool = True) -> Iterator[Any]:
     """
     data = import_ray_data()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    data.DataContext.get_current().enable_progress_bars = False  # the caller has its own
     ray = importlib.import_module("ray")
     if ray.is_initialized():
         yield ray
