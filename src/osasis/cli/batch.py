@@ -35,8 +35,9 @@ examples:
       on the cluster this machine belongs to; one worker per GPU
 
 Run the same command again and only what is not done is done; a photo is known by its id, not by its
-content. Photos that fail are set aside in out/failed/*.parquet with the reason, and are not tried
-again unless --retry-failed says so; the exit status is 1 if there were any. Up to some ten thousand
+content. Ctrl-C loses at most the batches under work. Photos that fail, and those that kill their
+worker twice, are set aside in out/failed/*.parquet with the reason, and are not tried again unless
+--retry-failed says so; the exit status is 1 as long as there are any. Up to some ten thousand
 photos on one machine, `osasis stylize` is simpler, and writes a file for each.
 Needs Ray: pip install 'osasis[ray]'
 """

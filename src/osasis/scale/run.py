@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -93,15 +94,18 @@ def stylize_dataset(
         count, gpus = _workers(ray, workers, job.device)
         # one batch a task: what a dead worker takes with it, and when counts come back
         rows = rows.repartition(target_num_rows_per_block=batch_size)
-        reports = rows.map_batches(
-            Worker,
-            fn_constructor_args=(job, references),
-            batch_size=batch_size,
-            compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=_CPU_SHARE,
-            num_gpus=gpus,
-            max_task_retries=_ATTEMPTS,
-        )
+        with warnings.catch_warnings():
+            # how retries are asked for is to change in Ray 2.64, which the extra leaves out
+            warnings.simplefilter("ignore", DeprecationWarning)
+            reports = rows.map_batches(
+                Worker,
+                fn_constructor_args=(job, references),
+                batch_size=batch_size,
+                compute=ray.data.ActorPoolStrategy(size=count),
+                num_cpus=_CPU_SHARE,
+                num_gpus=gpus,
+                max_task_retries=_ATTEMPTS,
+            )
         for counts, data in _count(ray, reports):
             seen = counts.done + counts.failed
             total = estimate(seen + counts.skipped, data) - len(done)
