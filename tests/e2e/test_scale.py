@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,128 @@ def test_a_killed_worker_loses_and_doubles_nothing(tmp_path: Path, tiny_base_pat
     last = list(stylize_dataset([str(tmp_path / "photos")], style, job, workers=2))[-1]
     assert (last.done, last.failed, last.skipped) == (lost, 0, count - lost)
     assert ids("results") == [f"{i:04d}" for i in range(count) if i not in bad]
+
+
+# a photo that kills whoever opens it: the work of a decoder with a fault
+DEADLY = b"DEADLY"
+SITE = """
+import os, signal
+from PIL import Image, PpmImagePlugin  # ours takes the place of this one
+Image.register_open("PPM", lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+                    lambda prefix: prefix.startswith(b"DEADLY"))
+"""
+
+
+class Batch:
+    """`osasis batch` in a folder of photos, shards and a table: 30 pictures, the eighth damaged."""
+
+    def __init__(self, place: Path, base: Path) -> None:
+        self.place, self.base = place, base
+        self.environment = ENVIRONMENT | {"PYTHONPATH": str(place / "site")}
+        for name in ("photos", "shards", "site"):
+            (place / name).mkdir()
+        (place / "site" / "sitecustomize.py").write_text(SITE)
+        files = []
+        for i in range(30):
+            buffer = io.BytesIO()
+            picture(i).save(buffer, "PNG")
+            files.append(b"no picture" if i == 7 else buffer.getvalue())
+            (place / "photos" / f"{i:02d}.png").write_bytes(files[i])
+        files[20] = DEADLY
+        for shard in range(2):
+            with tarfile.open(place / "shards" / f"{shard}.tar", "w") as tar:
+                for i in range(15 * shard, 15 * shard + 15):
+                    for suffix, data in (("png", files[i]), ("txt", b"a caption")):
+                        member = tarfile.TarInfo(f"{i:02d}.{suffix}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        good = [i for i in range(30) if i not in (7, 20)]
+        table = {"url": [f"{i:02d}" for i in good], "jpg": [files[i] for i in good]}
+        parquet.write_table(arrow.table(table), place / "table.parquet")
+
+    def start(self, source: str, out: str, *more: str) -> subprocess.Popen[str]:
+        options = ("--style", "style.safetensors", "--base", self.base, "--device", "cpu")
+        small = ("--no-align", "--workers", "1", *more)
+        command = [sys.executable, "-m", "osasis", "batch", source, "-o", out, *options, *small]
+        return subprocess.Popen(
+            list(map(str, command)),
+            cwd=self.place,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # as a terminal does it: a signal goes to the whole group
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def run(self, source: str, out: str, *more: str) -> tuple[int, str]:
+        process = self.start(source, out, *more)
+        said, errors = process.communicate()
+        return process.returncode, said + errors
+
+    def stop(self, source: str, out: str, number: int, *more: str) -> tuple[int, str]:
+        """Send a signal when there is one more table of results."""
+        before = len(list(self.place.glob(f"{out}/results/*.parquet")))
+        process = self.start(source, out, *more)
+        while len(list(self.place.glob(f"{out}/results/*.parquet"))) == before:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        said, errors = process.communicate()
+        return process.returncode, said + errors
+
+    def ids(self, out: str, table: str) -> list[str]:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        files = sorted(self.place.glob(f"{out}/{table}/*"))
+        rows = [row for file in files for row in parquet.read_table(file).to_pylist()]
+        assert all(row.get("image", row.get("reason")) for row in rows)
+        return sorted(Path(row["id"]).stem for row in rows)
+
+
+@pytest.fixture
+def batch(tmp_path: Path, tiny_base_path: Path) -> Batch:
+    pytest.importorskip("ray.data", reason="osasis[ray] is not installed")
+    learner = StyleLearner(load_base(tiny_base_path), picture(1), QUICK)
+    run_learner(learner)
+    learner.style().save(tmp_path / "style.safetensors")
+    return Batch(tmp_path, tiny_base_path)
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_stopped_and_killed_goes_on(batch: Batch) -> None:
+    command = ("photos", "out")
+    status, said = batch.stop(*command, signal.SIGINT, "--batch-size", "1")
+    assert status == 130 and "the same command does what is not done yet" in said, said
+    assert "Traceback" not in said
+    stopped = batch.ids("out", "results")
+    assert 0 < len(stopped) < 29
+    assert sorted(p.name for p in (batch.place / "out").iterdir()) == [
+        "failed",
+        "job.json",
+        "results",
+    ]
+    status, said = batch.stop(*command, signal.SIGKILL, "--batch-size", "1")
+    assert status == -signal.SIGKILL
+    killed = batch.ids("out", "results")
+    assert len(stopped) < len(killed) < 29
+    status, said = batch.run(*command, "--batch-size", "1")
+    assert status == 1 and "07.png: the image is not an image" in said, said
+    good = [f"{i:02d}" for i in range(30) if i != 7]
+    assert batch.ids("out", "results") == good
+    assert batch.ids("out", "failed") == ["07"]
+
+
+@pytest.mark.slow
+def test_batches_of_shards_and_tables_and_a_deadly_photo(batch: Batch) -> None:
+    good = [f"{i:02d}" for i in range(30) if i not in (7, 20)]
+    status, said = batch.run("shards", "tar", "--kind", "tar", "--batch-size", "4")
+    assert status == 1 and "the worker died twice" in said, said
+    assert "28 photos redrawn into tar" in said and "2 photos were set aside" in said
+    assert batch.ids("tar", "results") == good
+    assert batch.ids("tar", "failed") == ["07", "20"]
+    columns = ("--id-column", "url", "--image-column", "jpg")
+    status, said = batch.run("table.parquet", "table", *columns)
+    assert (status, batch.ids("table", "results")) == (0, good), said
+    status, said = batch.run("table.parquet", "table", *columns)
+    assert (status, "0 photos redrawn into table, 28 done or" in said) == (0, True), said

@@ -22,7 +22,8 @@ def test_doctor_says_what_mends_a_missing_package() -> None:
     check = doctor.check_package("no-such-package", "no_such_package")
     assert not check.ok and check.core
     assert "pip install no-such-package" in check.lines()[1]
-    assert not doctor.check_package("no-such-package", "no_such_package", extra="x").core
+    absent = doctor.check_package("no-such-package", "no_such_package", extra="ray")
+    assert not absent.core and "pip install 'osasis[ray]'" in absent.lines()[1]
 
 
 def test_doctor_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

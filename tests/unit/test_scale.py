@@ -15,7 +15,7 @@ from PIL import Image
 from osasis.base import Base, load_base
 from osasis.errors import OsasisError, UserError
 from osasis.scale import source
-from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
+from osasis.scale.tables import FAILED, NOTES, RESULTS, Tables, are_in, id_hashes
 from osasis.scale.worker import Job, Worker
 from osasis.style.collection import Collection, style_tasks
 from osasis.style.file import Style, load_style
@@ -126,7 +126,9 @@ def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(
         worker = Worker(job, kept)
         for _ in range(2):  # a batch that is done twice doubles nothing
             counts = {name: int(n[0]) for name, n in worker(batch).items()}
-    assert counts == {"done": 1, "failed": 2, "skipped": 1, "process": os.getpid()}
+    size = sum(map(len, made.values()))
+    expected = {"done": 1, "failed": 2, "skipped": 1, "bytes": size, "process": os.getpid()}
+    assert counts == expected
     (file,) = (out / RESULTS).iterdir()
     (row,) = parquet.read_table(file).to_pylist()
     assert row["id"] == "a"
@@ -135,9 +137,19 @@ def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(
         assert np.array_equal(np.asarray(image), np.asarray(alone))
     assert dict(tables.reasons(10)).keys() == {"b", "c"}
     assert are_in(id_hashes(["a", "b", "c", "d"]), tables.done()).tolist() == [1, 1, 1, 0]
+    assert not list((out / NOTES).iterdir())
     (out / RESULTS / "left.parquet.tmp").touch()
     tables.open_job({"style": "x"}, retry_failed=True)
     assert [p.suffix for p in (out / RESULTS).iterdir()] == [".parquet"]
     assert not list((out / FAILED).iterdir())
     with pytest.raises(UserError, match="another job"):
         tables.open_job({"style": "y"})
+
+    # its worker died with the whole batch, then with "a" alone: "a" is set aside, "d" is done
+    batch["id"][3] = "e"
+    tables.note(["a", "b", "e"], ["a"])
+    assert int(worker(batch)["done"][0]) == 1
+    assert "died twice" in dict(tables.reasons(10))["a"]
+    assert not list((out / NOTES).iterdir())
+    tables.close_job()
+    assert not (out / NOTES).exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from osasis.cli.controls import (
 )
 from osasis.cli.options import add_device, positive
 from osasis.cli.photos import add_photo_options, photo_config
-from osasis.cli.progress import duration
+from osasis.cli.progress import Progress
 from osasis.cli.stylize import made_by
 from osasis.hub.registry import find_style
 
@@ -36,12 +35,12 @@ examples:
       on the cluster this machine belongs to; one worker per GPU
 
 Run the same command again and only what is not done is done; a photo is known by its id, not by its
-content. Photos that fail are set aside in out/failed/*.parquet with the reason, and are not tried
-again unless --retry-failed says so; the exit status is 1 if there were any. Up to some ten thousand
+content. Ctrl-C loses at most the batches under work. Photos that fail, and those that kill their
+worker twice, are set aside in out/failed/*.parquet with the reason, and are not tried again unless
+--retry-failed says so; the exit status is 1 as long as there are any. Up to some ten thousand
 photos on one machine, `osasis stylize` is simpler, and writes a file for each.
 Needs Ray: pip install 'osasis[ray]'
 """
-_INTERVAL = 10.0  # seconds between lines of progress
 _SHOWN = 10  # photos set aside that are named at the end
 # options that do not change a result
 _WITHOUT_EFFECT = (
@@ -174,16 +173,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _follow(records: Iterator[Counts]) -> Counts:
-    """The last counts; a line now and then, beside Ray's own bars on a terminal."""
+    """The last counts; progress on the way."""
     from osasis.scale.run import Counts
 
-    begun = printed = time.monotonic()
     counts = Counts()
-    for counts in records:
-        now = time.monotonic()
-        if now - printed >= _INTERVAL:
-            printed, seen = now, counts.done + counts.failed
-            note = f"{counts.done} done, {counts.failed} set aside, {counts.skipped} before"
-            speed = f"{seen / (now - begun):.3g} photos/s for {duration(now - begun)}"
-            print(f"batch: {note}, {speed}", file=sys.stderr, flush=True)
+    print("starting Ray and its workers", file=sys.stderr, flush=True)
+    with Progress() as progress:
+        for counts in records:
+            note = f"{counts.failed} set aside" if counts.failed else ""
+            progress.update("photos", counts.done + counts.failed, counts.total, note)
     return counts

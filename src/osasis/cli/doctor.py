@@ -100,7 +100,8 @@ def _pip(*packages: str) -> str:
 def check_package(package: str, module: str, *, extra: str = "") -> Check:
     """Whether a package is installed and can be imported."""
     name = f"{package} [{extra}]" if extra else package
-    fix = _pip(package)
+    # an extra as a whole: its limits on versions are in osasis
+    fix = _pip(f"'osasis[{extra}]'" if extra else package)
     try:
         version = metadata.version(package)
         if not extra:  # extras are only looked up: importing them takes seconds

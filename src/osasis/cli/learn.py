@@ -36,7 +36,8 @@ examples:
   osasis learn paintings/ -o styles/
       one style per picture; run it again, and only what is new or changed is learned
   accelerate launch --num_processes 4 -m osasis learn paintings/ -o styles/
-      several GPUs: each learns its share of the pictures
+      several GPUs: each learns its share of the pictures; on CPUs:
+      `torchrun --nproc_per_node 2 -m osasis ...`
 
 Ctrl-C keeps what is learned so far; the same command continues from there. Of several pictures,
 those that fail are listed at the end, and the exit status is then 1; all others are learned.

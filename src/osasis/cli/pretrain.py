@@ -25,7 +25,8 @@ examples:
   osasis pretrain afhq-dog-256 --data 'hf:huggan/AFHQv2?split=train' -o runs/dogs
       a data set of the Hugging Face hub
   accelerate launch --num_processes 4 -m osasis pretrain ffhq-256 --data ffhq/
-      several GPUs; batch_size is that of all together
+      several GPUs; batch_size is that of all together. On CPUs, where `accelerate launch` starts
+      one process, it is `torchrun --nproc_per_node 2 -m osasis pretrain ...`
 
 The run's folder holds checkpoints, log.jsonl, curves for TensorBoard, sheets of reconstructions
 and samples, and at the end the base. Ctrl-C keeps the run; the same command continues it.
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.output or Path("runs") / config.name
     make_writable(out)
     processes = Processes(args.device)
+    if processes.is_main and processes.count > 1:
+        print(f"{processes.count} processes train together", file=sys.stderr)
     bad = 0
     try:
         with Progress() as progress, closing(pretrain(config, out, processes=processes)) as records:

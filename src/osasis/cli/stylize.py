@@ -31,7 +31,8 @@ examples:
       sub-folders are kept; run it again, and only what is new or changed is done
   find . -name '*.jpg' | osasis stylize - --style goya_josefa
   accelerate launch --num_processes 4 -m osasis stylize photos/ --style goya_josefa
-      several GPUs: each redraws its share of the photos; `osasis batch` is for millions
+      several GPUs: each redraws its share of the photos; on CPUs it is
+      `torchrun --nproc_per_node 2 -m osasis ...`; `osasis batch` is for millions
   osasis stylize group.jpg --style goya_josefa --largest-face --crops --detail 0.8
   osasis stylize square.png --style goya_josefa --no-align
       the central square as it is; the result is as large as the base draws

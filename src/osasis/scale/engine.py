@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,14 +37,17 @@ def running_ray(address: str | None, *, quiet: bool = True) -> Iterator[Any]:
     Args:
         address: of a cluster, "auto" for the one this machine belongs to; None takes RAY_ADDRESS,
             else starts Ray on this machine.
-        quiet: leave out what workers print.
+        quiet: leave out what workers print, and what Ray tells programmers.
 
     Raises:
         OsasisError: no cluster answers there.
     """
     data = import_ray_data()
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    if quiet:  # Ray writes its own files about all this
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    data.DataContext.get_current().enable_progress_bars = False  # the caller has its own
     ray = importlib.import_module("ray")
     if ray.is_initialized():
         yield ray

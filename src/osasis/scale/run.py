@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from osasis.device import choose_device
 from osasis.errors import OsasisError, UserError
 from osasis.scale.engine import running_ray
-from osasis.scale.source import kind_of, read
+from osasis.scale.source import estimate_total, kind_of, read
 from osasis.scale.tables import Tables
 from osasis.scale.worker import FORMATS, Job, Worker
 from osasis.stylize.look import Styles
@@ -30,12 +32,14 @@ class Counts:
         failed: photos set aside in this run.
         skipped: photos done or set aside by runs before.
         process: process id of the worker that reported last.
+        total: photos that this run has to redraw, of tar shards an estimate.
     """
 
     done: int = 0
     failed: int = 0
     skipped: int = 0
     process: int = 0
+    total: int = 0
 
 
 def stylize_dataset(
@@ -78,26 +82,34 @@ def stylize_dataset(
     if batch_size < 1:
         raise UserError(f"batch size must be at least 1, got {batch_size}")
     sources, job = [_absolute(s) for s in sources], replace(job, output=_absolute(job.output))
-    with running_ray(address) as ray:
-        rows = read(
-            sources, kind or kind_of(sources[0]), id_column=id_column, image_column=image_column
-        )
-        tables = Tables(job.output)
+    tables = Tables(job.output)
+    with ExitStack() as after_ray, running_ray(address) as ray:
+        kind = kind or kind_of(sources[0])
+        rows = read(sources, kind, id_column=id_column, image_column=image_column)
+        estimate = estimate_total(rows, sources, kind)
         tables.open_job(job.made, retry_failed=retry_failed)
-        references = {"styles": ray.put(styles), "done": ray.put(tables.done())}
+        after_ray.callback(tables.close_job)  # when no worker writes any more
+        done = tables.done()
+        references = {"styles": ray.put(styles), "done": ray.put(done)}
         count, gpus = _workers(ray, workers, job.device)
         # one batch a task: what a dead worker takes with it, and when counts come back
         rows = rows.repartition(target_num_rows_per_block=batch_size)
-        reports = rows.map_batches(
-            Worker,
-            fn_constructor_args=(job, references),
-            batch_size=batch_size,
-            compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=_CPU_SHARE,
-            num_gpus=gpus,
-            max_task_retries=_ATTEMPTS,
-        )
-        yield from _count(ray, reports)
+        with warnings.catch_warnings():
+            # how retries are asked for is to change in Ray 2.64, which the extra leaves out
+            warnings.simplefilter("ignore", DeprecationWarning)
+            reports = rows.map_batches(
+                Worker,
+                fn_constructor_args=(job, references),
+                batch_size=batch_size,
+                compute=ray.data.ActorPoolStrategy(size=count),
+                num_cpus=_CPU_SHARE,
+                num_gpus=gpus,
+                max_task_retries=_ATTEMPTS,
+            )
+        for counts, data in _count(ray, reports):
+            seen = counts.done + counts.failed
+            total = estimate(seen + counts.skipped, data) - len(done)
+            yield replace(counts, total=max(total, seen))
 
 
 def _absolute(place: str) -> str:
@@ -105,8 +117,9 @@ def _absolute(place: str) -> str:
     return place if "://" in place else str(Path(place).expanduser().resolve())
 
 
-def _count(ray: Any, reports: Any) -> Iterator[Counts]:
-    total = Counts()
+def _count(ray: Any, reports: Any) -> Iterator[tuple[Counts, int]]:
+    """The counts so far and the bytes of the photos seen, after each batch."""
+    total, data = Counts(), 0
     try:
         for row in reports.iter_rows():
             total = Counts(
@@ -115,7 +128,8 @@ def _count(ray: Any, reports: Any) -> Iterator[Counts]:
                 total.skipped + int(row["skipped"]),
                 int(row["process"]),
             )
-            yield total
+            data += int(row["bytes"])
+            yield total, data
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, OsasisError):

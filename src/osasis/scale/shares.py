@@ -1,4 +1,4 @@
-"""Several processes that `accelerate launch` started, each with its share of independent work."""
+"""Several processes, started by `accelerate launch` or `torchrun`, that share independent work."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,6 +14,7 @@ from osasis.scale.engine import import_ray_data
 KINDS = ("folder", "tar", "parquet")
 ID, DATA, REASON = "id", "data", "reason"
 """Columns: what a photo is called; its file's bytes, none where there are none; why not."""
+_TAR_BLOCK = 1024  # a header, and on average half a block that is filled up, and a small label
 
 
 def kind_of(source: str) -> str:
@@ -41,8 +44,8 @@ def read(
             rows = data.read_webdataset(sources, decoder=None)
             return rows.map(_of_sample)
         if kind == "parquet":
+            _check_columns(_tables(sources), id_column, image_column)
             rows = data.read_parquet(sources)
-            _check_columns(rows, id_column, image_column)
             return rows.select_columns(sorted({id_column, image_column})).map(
                 _of_table, fn_args=(id_column, image_column)
             )
@@ -59,9 +62,43 @@ def read(
         ) from error
 
 
-def _check_columns(rows: Any, id_column: str, image_column: str) -> None:
-    schema = rows.schema()
-    names = list(schema.names) if schema is not None else []
+def estimate_total(rows: Any, sources: list[str], kind: str) -> Callable[[int, int], int]:
+    """How many photos a source has, without reading it.
+
+    Of tar shards only the size is known, so that the number is estimated from what was seen.
+
+    Args:
+        rows: what `read` returned for `sources` and `kind`.
+
+    Returns:
+        A function from the number of photos seen and the bytes in them to the number of all.
+    """
+    if kind != "tar":
+        tables = _tables(sources) if kind == "parquet" else []
+        total = sum(t.count_rows() for t in tables) if tables else len(rows.input_files())
+        return lambda seen, data: total
+    there = filesystem(sources[0])[0]
+    size = sum(info.size or 0 for info in there.get_file_info(rows.input_files()))
+    return lambda seen, data: round(seen * size / (data + _TAR_BLOCK * seen)) if seen else 0
+
+
+def filesystem(address: str) -> tuple[Any, str]:
+    """The pyarrow file system of a path or address, and the path in it."""
+    fs = importlib.import_module("pyarrow.fs")
+    found: tuple[Any, str] = (
+        fs.FileSystem.from_uri(address) if "://" in address else (fs.LocalFileSystem(), address)
+    )
+    return found
+
+
+def _tables(sources: list[str]) -> list[Any]:
+    dataset = importlib.import_module("pyarrow.dataset")
+    places = map(filesystem, sources)
+    return [dataset.dataset(path, filesystem=fs, format="parquet") for fs, path in places]
+
+
+def _check_columns(tables: list[Any], id_column: str, image_column: str) -> None:
+    names = tables[0].schema.names
     for option, name in (("--id-column", id_column), ("--image-column", image_column)):
         if name not in names:
             raise UserError(

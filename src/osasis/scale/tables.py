@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from osasis.errors import OsasisError, UserError
-from osasis.scale.source import ID, REASON
+from osasis.scale.source import ID, REASON, filesystem
 
-RESULTS, FAILED, JOB = "results", "failed", "job.json"
+RESULTS, FAILED, NOTES, JOB = "results", "failed", "working", "job.json"
 _TEMPORARY = ".tmp"
 
 
 class Tables:
     """The tables `results` (id, image, key) and `failed` (id, reason, hint) of an output folder.
+
+    Beside them, while a job runs, a note of each batch under work: what a worker that died was at.
 
     A table is named by the photos it holds: a batch that is done a second time, because its worker
     died before it could say so, replaces its own table and doubles nothing.
@@ -32,12 +34,8 @@ class Tables:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        fs = importlib.import_module("pyarrow.fs")
         try:
-            if "://" in address:
-                self._fs, root = fs.FileSystem.from_uri(address)
-            else:
-                self._fs, root = fs.LocalFileSystem(), str(address)
+            self._fs, root = filesystem(address)
         except (OSError, ValueError) as error:
             raise UserError(f"{address} is no place for results: {error}") from error
         self._root = root.rstrip("/")
@@ -52,9 +50,8 @@ class Tables:
         text = json.dumps(made, sort_keys=True, indent=2)
         path = f"{self._root}/{JOB}"
         try:
-            for name in (RESULTS, FAILED):
-                self._fs.create_dir(f"{self._root}/{name}", recursive=True)
-            if self._exists(path):
+            begun = self._exists(path)
+            if begun:
                 with self._fs.open_input_stream(path) as file:
                     if file.read().decode() != text:
                         raise UserError(
@@ -62,14 +59,56 @@ class Tables:
                             "version or settings",
                             hint=f"choose another -o; what was asked there is in {JOB}",
                         )
-            else:
+            for name in (RESULTS, FAILED, NOTES):
+                self._fs.create_dir(f"{self._root}/{name}", recursive=True)
+            if not begun:
                 self._write_bytes(path, text.encode())
-            for name in (RESULTS, FAILED):
+            for name in (RESULTS, FAILED, NOTES):
                 for left in self._files(name):
-                    if left.endswith(_TEMPORARY) or (retry_failed and name == FAILED):
+                    again = name == NOTES or (retry_failed and name == FAILED)
+                    if again or left.endswith(_TEMPORARY):
                         self._fs.delete_file(left)
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def close_job(self) -> None:
+        """Remove the notes of what was under work.
+
+        Raises:
+            OsasisError: they cannot be removed.
+        """
+        try:
+            self._fs.delete_dir(f"{self._root}/{NOTES}")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def note(self, batch: Sequence[str], suspects: Sequence[str]) -> None:
+        """Write down that the photos `batch` are under work, and which of them are suspected.
+
+        Raises:
+            OsasisError: it cannot be written.
+        """
+        try:
+            self._write_bytes(self._note(batch), json.dumps(list(suspects)).encode())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def noted(self, batch: Sequence[str]) -> list[str] | None:
+        """The suspects of a batch whose worker died; None if none did."""
+        path = self._note(batch)
+        if not self._exists(path):
+            return None
+        with self._fs.open_input_stream(path) as file:
+            return [str(name) for name in json.loads(file.read())]
+
+    def forget(self, batch: Sequence[str]) -> None:
+        """Remove the note of a batch that is done."""
+        self._fs.delete_file(self._note(batch))
+
+    def _note(self, batch: Sequence[str]) -> str:
+        return f"{self._root}/{NOTES}/{_name_of(batch)}.json"
 
     def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as one file of `table`, named by their ids.
@@ -80,8 +119,7 @@ class Tables:
         if not rows:
             return
         arrow, parquet = (importlib.import_module(f"pyarrow{m}") for m in ("", ".parquet"))
-        digest = hashlib.sha256("\0".join(str(row[ID]) for row in rows).encode()).hexdigest()
-        path = f"{self._root}/{table}/{digest[:32]}.parquet"
+        path = f"{self._root}/{table}/{_name_of([str(row[ID]) for row in rows])}.parquet"
         try:
             parquet.write_table(
                 arrow.Table.from_pylist([dict(row) for row in rows]),
@@ -134,6 +172,10 @@ class Tables:
             f"results cannot be written to {self.address}: {error}",
             hint="make room there, or choose another place with -o",
         )
+
+
+def _name_of(ids: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(ids).encode()).hexdigest()[:32]
 
 
 def id_hashes(ids: Sequence[str]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import numpy as np
 from osasis.errors import OsasisError
 from osasis.scale.source import DATA, ID, REASON
 from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
-from osasis.stylize.batch import BatchRunner, Task, result_key
+from osasis.stylize.batch import BatchRunner, Outcome, Task, result_key
 from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
 
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+_DEADLY = "the worker died twice while this photo was under work"
+_DEADLY_HINT = "look at the photo; if memory was short, --batch-size 1 and --retry-failed"
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,15 @@ class Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Redraw the photos of a batch that were not done before.
 
+        A batch that comes again because its worker died is done photo by photo, and the photo at
+        which a worker then dies is set aside when the batch comes next.
+
         Args:
             batch: columns `ID`, `DATA` and `REASON`, each (N,).
 
         Returns:
-            One row: counts "done", "failed" and "skipped", and "process", the worker's id.
+            One row: counts "done", "failed" and "skipped", "bytes" of the photos, skipped ones
+            too, and "process", the worker's id.
 
         Raises:
             OsasisError: the tables cannot be written.
@@ -97,14 +103,36 @@ class Worker:
             results.append(row)
 
         runner = BatchRunner(self._stylizer, save, lambda task, digest: False, self._job.jobs)
-        for task, outcome in runner.run(tasks):
+        for task, outcome in self._guarded(runner, tasks):
             if isinstance(outcome, OsasisError):
                 failed.append(_row(ids[_place(task)], reason=str(outcome), hint=outcome.hint))
         order = {name: i for i, name in enumerate(ids)}
         for table, rows in ((RESULTS, results), (FAILED, failed)):
             self._tables.write(table, sorted(rows, key=lambda row: order[row[ID]]))
+        if tasks:
+            self._tables.forget([str(task.path) for task in tasks])
         counts = {"done": len(results), "failed": len(failed), "skipped": len(ids) - len(new)}
-        return {name: np.array([n]) for name, n in {**counts, "process": os.getpid()}.items()}
+        more = {"bytes": sum(len(data) for data in batch[DATA]), "process": os.getpid()}
+        return {name: np.array([n]) for name, n in {**counts, **more}.items()}
+
+    def _guarded(
+        self, runner: BatchRunner, tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Outcome]]:
+        """What becomes of each task, with a note of it while it is under work."""
+        if not tasks:
+            return
+        names = [str(task.path) for task in tasks]
+        suspects = self._tables.noted(names)
+        if suspects is None:
+            self._tables.note(names, [])
+            yield from runner.run(tasks)
+            return
+        for task, name in zip(tasks, names, strict=True):
+            if name in suspects:
+                yield task, OsasisError(_DEADLY, hint=_DEADLY_HINT)
+            else:
+                self._tables.note(names, [*suspects, name])
+                yield from runner.run([task])
 
     def _task(self, place: int, name: str, data: bytes) -> Task:
         """The photo in row `place`; the seed is of its id, wherever it lies in the source."""
