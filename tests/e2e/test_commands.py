@@ -197,7 +197,7 @@ def test_strength_and_mix(osasis: Osasis, workplace: Path, photo: Path) -> None:
     before = np.asarray(load_image(photo), dtype=float)
     full = package.PhotoStylizer(package.Stylizer(base, styles))([load_image(photo)])[0]
     changed = np.abs(np.asarray(full, dtype=float) - before).mean()
-    assert np.abs(redrawn - before).mean() < changed / 3  # the photo, as the base reconstructs it
+    assert np.abs(redrawn - before).mean() < changed / 2  # the photo, as the base reconstructs it
 
 
 def test_edit(osasis: Osasis, workplace: Path, photo: Path, tiny_base_path: Path) -> None:

@@ -72,7 +72,9 @@ def test_evaluate_and_go_on(osasis: Osasis, pictures: Path) -> None:
         facts["table"]["shipped"]["paintings"]["lpips"][k] for k in ("low", "value", "high")
     )
     assert low <= value <= high
-    assert facts["differences_to_the_first_method"]["colour"]["paintings"]["lpips"]["value"] < 0
+    difference = facts["differences_to_the_first_method"]["colour"]["paintings"]["lpips"]["value"]
+    colour = facts["table"]["colour"]["paintings"]["lpips"]["value"]
+    assert difference == pytest.approx(colour - value, abs=1e-6)
     page = (report / "report.html").read_text()
     assert page.count("data:image/webp") == 2 + 2 + 14
     assert page.count("</script>") == 2 and "http" not in page

@@ -19,6 +19,7 @@ from osasis.style.config import PRESETS
 from osasis.stylize.stylizer import Stylizer
 
 
+@pytest.mark.slow
 def test_the_command_writes_numbers_and_a_plot(
     tiny_base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,7 +156,7 @@ FAST = LearnConfig(
     learn_route=Route(20, 10),
     # 5 evaluations each way; docs/PERFORMANCE.md says how this was chosen
     stylize_route=Route(10, 10, spacing="time^1.5", structure_span=100),
-    weights=LossWeights(structure=50.0),
+    weights=LossWeights(structure=10.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),
