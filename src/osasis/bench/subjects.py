@@ -13,10 +13,10 @@ from osasis.device import choose_device
 from osasis.hub.registry import configs
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
-from osasis.models.spn import SPN, SPNConfig
 from osasis.pretrain.config import load_config
 from osasis.style.config import LearnConfig
 from osasis.style.file import Style
+from osasis.style.update import new_spn
 from osasis.stylize.preview import preview_style
 
 RELEASED_256 = "released-256"
@@ -51,14 +51,10 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     """A style of the preset's shape, its changes random and small."""
     picture = Image.linear_gradient("L").convert("RGB")
     plain = preview_style(base, picture, name=f"untrained-{config.preset}")
-    settings = config.spn
-    spn = SPN(SPNConfig(settings.channels, 512 if settings.timed else None, settings.zero_init))
-    unet = base.diffae.unet
-    levels = config.trained_levels
-    changed = dict(unet.named_parameters()) if levels is None else unet.parameters_of_levels(levels)
+    changed = base.diffae.unet.parameters_of_levels(config.trained_levels)
     tensors = {"z_style": plain.tensors["z_style"]}
-    tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
+    tensors |= {f"spn.{k}": v for k, v in new_spn(config.spn).state_dict().items()}
     tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}
     tensors = {k: torch.nan_to_num(v) for k, v in tensors.items()}
-    manifest = replace(plain.manifest, config=config, lambda_spn=settings.weight)
+    manifest = replace(plain.manifest, config=config, lambda_spn=config.spn.weight)
     return Style(manifest, plain.thumbnail, tensors)

@@ -24,10 +24,10 @@ from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import EncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
-from osasis.models.spn import SPN, SPNConfig
 from osasis.models.unet import UNet, UNetConfig
 from osasis.style.config import RELEASE
 from osasis.style.file import Style, StyleManifest
+from osasis.style.update import new_spn
 
 Shapes = dict[str, tuple[int, ...]]
 STATE = "state_dict/"
@@ -289,7 +289,7 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
             raise UserError(f"{path.name} was learned without an SPN (--map_net), or is no style")
         settings = replace(RELEASE.spn, timed=timed)
         with shapes_only():
-            spn = SPN(SPNConfig(settings.channels, 512 if timed else None))
+            spn = new_spn(settings)
         whole = convert.shapes_of(_released_state(base))
         expected = {f"diffae_B/{k}": s for k, s in whole.items()}
         maps = convert.spn_to_released(convert.shapes_of(spn.state_dict()))

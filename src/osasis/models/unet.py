@@ -146,8 +146,13 @@ class UNet(nn.Module):
                 self.output_blocks.append(stage)
                 self.output_levels.append(level)
 
-    def parameters_of_levels(self, levels: Iterable[int]) -> dict[str, nn.Parameter]:
-        """Parameters of the blocks on these levels, by name; level 0 includes stem and head."""
+    def parameters_of_levels(self, levels: Iterable[int] | None) -> dict[str, nn.Parameter]:
+        """Parameters of the blocks on these levels, by name; level 0 includes stem and head.
+
+        None is the whole network, middle block and timestep embedding included.
+        """
+        if levels is None:
+            return dict(self.named_parameters())
         wanted = set(levels)
         stages = [*zip(self.input_blocks, self.input_levels, strict=True)]
         stages += zip(self.output_blocks, self.output_levels, strict=True)

@@ -29,10 +29,10 @@ from osasis.hub.publish import find_published, style_card, write_folder
 from osasis.hub.registry import find_style
 from osasis.hub.weights import KEY, read_weights
 from osasis.models.diffae import DiffAE
-from osasis.models.spn import SPN, SPNConfig
+from osasis.models.spn import SPN
 from osasis.style.compress import MAX_ERROR, compress, decompress
 from osasis.style.config import LearnConfig, config_from_dict
-from osasis.style.update import Student
+from osasis.style.update import Student, new_spn
 
 FORMAT = "osasis-style-2"
 UNPACKED = "osasis-style-1"  # before tensors were compressed; still read
@@ -153,9 +153,8 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
         Raises:
             UserError: the file's SPN is not what its configuration says.
         """
-        settings = self.manifest.config.spn
         with shapes_only():
-            spn = SPN(SPNConfig(settings.channels, 512 if settings.timed else None))
+            spn = new_spn(self.manifest.config.spn)
         state = {
             k: v.to(device, torch.float32) for k, v in with_prefix(self.tensors, "spn.").items()
         }

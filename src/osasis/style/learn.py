@@ -18,7 +18,6 @@ from osasis.base import Base, load_base
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.models.spn import SPN, SPNConfig
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.style.bridge import bridge
 from osasis.style.config import PRESETS, LearnConfig
@@ -26,7 +25,7 @@ from osasis.style.file import Style, StyleManifest, copy_unet
 from osasis.style.losses import style_targets
 from osasis.style.photo_bank import squares_of
 from osasis.style.snapshot import Snapshot
-from osasis.style.update import Branch, Student, update
+from osasis.style.update import Branch, Student, new_spn, update
 from osasis.style.workshop import Workshop
 from osasis.stylize.decode import invert
 from osasis.stylize.stylizer import Picture
@@ -110,19 +109,11 @@ class StyleLearner:
             )
 
     def _new_student(self) -> tuple[Student, dict[str, torch.nn.Parameter]]:
-        settings = self.config.spn
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            spn = SPN(
-                SPNConfig(settings.channels, 512 if settings.timed else None, settings.zero_init)
-            )
+            spn = new_spn(self.config.spn)
         diffae = copy_unet(self.base.diffae)
-        levels = self.config.trained_levels
-        trained = (
-            dict(diffae.unet.named_parameters())
-            if levels is None
-            else diffae.unet.parameters_of_levels(levels)
-        )
+        trained = diffae.unet.parameters_of_levels(self.config.trained_levels)
         for parameter in trained.values():
             parameter.requires_grad_(True)
         diffae.unet.train(self.config.train_mode)

@@ -14,7 +14,7 @@ from osasis.diffusion.sample import timesteps
 from osasis.diffusion.schedule import Step
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
-from osasis.models.spn import SPN
+from osasis.models.spn import SPN, SPNConfig
 from osasis.style.config import LossWeights, SPNSettings
 from osasis.style.losses import Critic, Seen, StyleTargets, style_losses
 
@@ -40,6 +40,12 @@ class Student:
 
     diffae: DiffAE
     spn: SPN
+
+
+def new_spn(settings: SPNSettings) -> SPN:
+    """The SPN that a preset describes, its weights drawn from torch's generator."""
+    time_dim = SPNConfig.time_dim if settings.timed else None
+    return SPN(SPNConfig(settings.channels, time_dim, settings.zero_init))
 
 
 def spn_term(spn: SPN, x0: Tensor, step: Step, *, index_time: bool) -> Tensor:
