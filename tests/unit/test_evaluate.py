@@ -43,6 +43,7 @@ from osasis.imaging.tensors import to_tensor
 from osasis.perception.judges import load_judges
 from osasis.perception.structure import structure_distance
 from osasis.style.config import PRESETS
+from osasis.style.file import load_style
 
 from ..conftest import picture
 
@@ -364,6 +365,38 @@ def test_a_preset_that_changed_makes_outputs_anew(
     assert method.slug(painters.identity(method)) == before
     monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], iterations=1))
     assert method.slug(painters.identity(method)) != before
+
+
+def test_a_preset_learns_on_the_photos_it_is_given(tmp_path: Path, tiny_base: Base) -> None:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for seed in (1, 2):
+        picture(seed, 40).save(folder / f"{seed}.png")
+    picture(3, 40).save(tmp_path / "style.png")
+    (tmp_path / "m.toml").write_text(
+        'photos = "faces"\n[styles]\ns = "style.png"\n[[methods]]\nname = "ours"\n'
+        'preset = "fast"\ncontent = "faces"\nset = { iterations = 1, trained_levels = [0] }\n'
+    )
+    config = load_evaluation(tmp_path / "m.toml")
+    [method] = config.methods
+    painters = Painters(config, tmp_path / "styles", CPU)
+    painters.base = tiny_base
+    painters.check(method)
+    list(painters.learn(method, tmp_path / "style.png", "s"))
+    [file] = (tmp_path / "styles").rglob("*.safetensors")
+    assert load_style(file).manifest.content.startswith("2 photos")
+
+    drawn = replace(method, options={k: v for k, v in method.options.items() if k != "content"})
+    assert painters.identity(drawn) != painters.identity(method)
+    before = painters.identity(method)
+    picture(4, 40).save(folder / "2.png")
+    again = Painters(config, tmp_path / "styles", CPU)
+    again.base = tiny_base
+    assert again.identity(method) != before
+
+    given = load_evaluation(tmp_path / "m.toml", content=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nowhere"):
+        again.check(given.methods[0])
 
 
 def test_colour_transfer_gives_the_styles_mean_and_covariance() -> None:

@@ -30,6 +30,7 @@ A TOML file names photos, styles and methods; folders in it are relative to it:
   name = "ours"
   preset = "fast"                      # learned and redrawn on the spot
   set = { spn = { weight = 0.5 } }     # any setting of the preset
+  content = "faces"                    # photos to learn on; without, the base draws them
   [[methods]]
   name = "theirs"
   folder = "theirs"                    # theirs/STYLE/PHOTO.png, of any program
@@ -83,6 +84,12 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--preset", choices=("fast", "paper", "release"), help="preset of all methods that have one"
     )
+    parser.add_argument(
+        "--content",
+        type=Path,
+        metavar="DIR",
+        help="photos on which all methods with a preset learn",
+    )
     parser.add_argument("--base", metavar="NAME_OR_FILE", help="base of the presets")
     add_device(parser)
     return parser
@@ -103,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         base=args.base,
         preset=args.preset,
+        content=args.content,
     )
     networks = parse_networks(args.network)
     out: Path = args.output

@@ -20,7 +20,7 @@ else:
 # key that says what a method is -> the other keys it may have
 METHOD_KINDS = {
     "folder": set(),
-    "preset": {"set", "stylize", "seed", "embedder"},
+    "preset": {"set", "stylize", "seed", "embedder", "content"},
     "learned": {"stylize"},
     "peer": {"set"},
     "reconstruct": {"set", "seed"},
@@ -104,6 +104,7 @@ def load_evaluation(
     size: int | None = None,
     base: str | None = None,
     preset: str | None = None,
+    content: Path | None = None,
 ) -> EvaluationConfig:
     """Read a TOML file; folders in it are relative to it, arguments replace what it says.
 
@@ -121,6 +122,11 @@ def load_evaluation(
     methods = tuple(_method(entry, here, path) for entry in raw.get("methods", ()))
     if preset is not None:
         methods = tuple(replace(m, value=preset) if m.kind == "preset" else m for m in methods)
+    if content is not None:
+        learned = {"content": str(content)}
+        methods = tuple(
+            replace(m, options=m.options | learned) if m.kind == "preset" else m for m in methods
+        )
     if not methods:
         raise UserError(f"{path} names no method", hint="add a [[methods]] table")
     names = [m.name for m in methods]
@@ -187,7 +193,10 @@ def _method(entry: Mapping[str, Any], here: Path, path: Path) -> Method:
     value = str(entry[kind])
     if kind == "folder" or (kind == "learned" and value != "shipped"):
         value = str(here / value)
-    return Method(name, kind, value, {k: v for k, v in entry.items() if k not in ("name", kind)})
+    options = {k: v for k, v in entry.items() if k not in ("name", kind)}
+    if "content" in options:
+        options["content"] = str(here / str(options["content"]))
+    return Method(name, kind, value, options)
 
 
 def _place(base: str, here: Path) -> str:

@@ -19,6 +19,7 @@ from osasis.evaluate.config import EvaluationConfig, Method
 from osasis.evaluate.density import reconstruct
 from osasis.evaluate.peers import check_peer, run_peer
 from osasis.hub.registry import find_style
+from osasis.imaging.find import find_photos
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.perception.judges import load_judges
@@ -26,6 +27,8 @@ from osasis.perception.vgg import VggTrunk
 from osasis.style.config import PRESETS, LearnConfig
 from osasis.style.file import Style, load_style
 from osasis.style.learn import StepRecord, StyleLearner
+from osasis.style.photo_bank import squares_of
+from osasis.style.workshop import Workshop
 from osasis.stylize.stylizer import Stylizer
 
 STYLIZE_OPTIONS = {
@@ -50,6 +53,8 @@ class Painters:
 
     def __init__(self, config: EvaluationConfig, folder: Path, device: torch.device) -> None:
         self._config, self._folder, self._device = config, folder, device
+        self._workshop_kept: tuple[object, Workshop] | None = None
+        self._squares_kept: dict[tuple[str, int], Tensor] = {}
 
     @cached_property
     def base(self) -> Base:
@@ -66,7 +71,9 @@ class Painters:
         Presets and peers change between versions; outputs of old values must not pass for new.
         """
         if method.kind == "preset":
-            return f"{self.base.hash} {learn_config(method)!r}"
+            return (
+                f"{self.base.hash} {learn_config(method)!r} {self._workshop(method).bank.content}"
+            )
         if method.kind == "peer":
             return repr(check_peer(method.value, method.options.get("set", {})))
         return self.base.hash if method.kind in ("learned", "reconstruct") else ""
@@ -84,7 +91,7 @@ class Painters:
                 hint=f"there are {', '.join(sorted(STYLIZE_OPTIONS))}",
             )
         if method.kind == "preset":
-            learn_config(method)
+            self._workshop(method)
         elif method.kind == "peer":
             check_peer(method.value, method.options.get("set", {}))
         elif method.kind == "reconstruct" and method.value not in ("full", "stochastic"):
@@ -101,13 +108,30 @@ class Painters:
             learn_config(method),
             seed=int(method.options.get("seed", 0)),
             name=style.stem,
-            embedder=method.options.get("embedder"),
             snapshot=target.with_name(f".{target.stem}.partial.safetensors"),
+            workshop=self._workshop(method),
         )
         with closing(learner.steps()) as steps:
             yield from steps
         learner.style().save(target)
         learner.finish()
+
+    def _workshop(self, method: Method) -> Workshop:
+        """What the styles of one way of learning share; one is kept, methods come in turn."""
+        config, embedder = learn_config(method), method.options.get("embedder")
+        content = method.options.get("content")
+        key = (config, embedder, content)
+        if self._workshop_kept is None or self._workshop_kept[0] != key:
+            squares = None if content is None else self._squares(content, config.bank.size)
+            workshop = Workshop(self.base, config, embedder, squares)
+            self._workshop_kept = key, workshop
+        return self._workshop_kept[1]
+
+    def _squares(self, content: str, limit: int) -> Tensor:
+        if (content, limit) not in self._squares_kept:
+            found = [photo.path for photo in find_photos([content])]
+            self._squares_kept[content, limit] = squares_of(self.base, found, limit)[0]
+        return self._squares_kept[content, limit]
 
     def paint(
         self, method: Method, style: Path | None, name: str, photos: Sequence[Path]
