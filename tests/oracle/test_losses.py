@@ -9,7 +9,7 @@ from torch import Tensor
 from osasis.perception.judges import load_judges
 from osasis.perception.structure import structure_distance
 from osasis.style.config import LossWeights
-from osasis.style.critic import VggCritic
+from osasis.style.critic import SeparateCritic, VggCritic
 from osasis.style.losses import Seen, cosine_distance, style_losses, style_targets
 
 ONE = LossWeights(1.0, 1.0, 1.0, 1.0, 1.0)
@@ -24,7 +24,7 @@ class MeanColour:
     positions: Tensor | None = None
 
     def look(self, x: Tensor) -> Seen:
-        return Seen(self.embed(x), self.positions)
+        return Seen(self.embed(x), positions=self.positions)
 
     def set_reference(self, reference: Tensor) -> None:
         self.reference = reference
@@ -69,12 +69,64 @@ def test_reconstruction_terms() -> None:
     assert parts["embedding"] == pytest.approx(float(1 - a @ b / (a.norm() * b.norm())), abs=1e-6)
 
 
+def test_directions_can_start_at_the_mean_of_photos() -> None:
+    """The twin says 'redder'; from the photos' mean to the style image it is 'less green'."""
+    critic = MeanColour()
+    photos = Seen(torch.tensor([[0.9, 0.7, 0.1], [1.1, 0.5, 0.1]]))
+    targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic, photos)
+    assert targets.embedding_A.tolist() == [pytest.approx([1.0, 0.6, 0.1])]
+    photo = Seen(torch.tensor([[0.3, 0.4, 0.5]]))
+    parts = style_losses(plain(0.3, -0.1, 0.5), plain(1.0, 0.1, 0.1), photo, targets, critic, ONE)
+    assert {k: float(v) for k, v in parts.items()} == pytest.approx(
+        dict.fromkeys(parts, 0), abs=1e-6
+    )
+
+
+def test_every_window_has_its_own_direction() -> None:
+    """Two windows go the style's way, one goes back and one aside: (0 + 0 + 2 + 1) / 4."""
+    critic = MeanColour()
+    targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic)
+    before = torch.full((1, 4, 3), 0.2)
+    moved = torch.tensor([[[0.3, 0, 0], [0.1, 0, 0], [-0.2, 0, 0], [0, 0.4, 0]]])
+    x = plain(0.5, 0.6, 0.1)
+    critic.look = lambda x: Seen(critic.embed(x), before + moved)  # type: ignore[method-assign]
+    photos = Seen(critic.embed(x), before)
+    parts = style_losses(x, plain(1.0, 0.1, 0.1), photos, targets, critic, ONE)
+    assert float(parts["cross_domain"]) == pytest.approx(0.75, abs=1e-5)
+
+
+def test_windows_are_parts_of_the_picture() -> None:
+    """Four windows of one colour each look as four pictures of that colour: the same if they are
+    cut from the picture, more than like any other if they are cut from activations."""
+    judges = load_judges()
+    colours = [
+        plain(*rgb)[..., :1, :1] for rgb in ((0.9, 0, 0), (0, 0.9, 0), (0, 0, 0.9), (0, 0, 0))
+    ]
+    big = [c.expand(1, 3, 64, 64) for c in colours]
+    picture = torch.cat([torch.cat(big[:2], 3), torch.cat(big[2:], 3)], 2)
+    vgg = VggCritic(judges, windows=2)
+    separate = SeparateCritic(judges.statistics, judges, windows=2)
+    assert VggCritic(judges).look(picture).windows is None
+    for critic, limit in ((vgg, 0.5), (separate, 1e-5)):
+        seen = critic.look(picture)
+        assert seen.windows is not None and seen.windows.shape == (1, 4, 1920)
+        for i, colour in enumerate(big):
+            alone = critic.look(colour).embedding[0]
+            others = [float(cosine_distance(alone, w)) for w in seen.windows[0]]
+            assert min(others) == others[i] and others[i] < limit
+
+
+def test_windows_are_no_more_than_there_are_places() -> None:
+    seen = VggCritic(load_judges(), windows=8).look(torch.zeros(2, 3, 32, 32))
+    assert seen.windows is not None and seen.windows.shape == (2, 16, 1920)
+
+
 def test_structure_counts_only_where_it_has_a_weight() -> None:
     """Two places that were alike become orthogonal: the off-diagonal cosines fall from 1 to 0."""
     x = plain(0.1, 0.2, 0.3)
     targets = style_targets(x, x, critic := MeanColour())
     critic.positions = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
-    photos = Seen(critic.embed(x), torch.tensor([[[3.0, 0.0], [1.0, 0.0]]]))
+    photos = Seen(critic.embed(x), positions=torch.tensor([[[3.0, 0.0], [1.0, 0.0]]]))
     weights = LossWeights(1.0, 1.0, 1.0, 1.0, 1.0, structure=4.0)
     assert style_losses(x, x, photos, targets, critic, weights)["structure"] == pytest.approx(2.0)
     critic.positions = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,16 @@ def test_levels_own_disjoint_parameters() -> None:
     assert len(names) == len(set(names))
     left = set(dict(unet.named_parameters())) - set(names)
     assert {name.split(".")[0] for name in left} == {"time_embed", "middle_block"}
+
+
+@pytest.mark.parametrize("levels", [None, (0, 1)])
+def test_the_head_can_be_left_as_it_is(levels: tuple[int, ...] | None) -> None:
+    unet = UNet(replace(TINY.unet, patch_size=2, patch_filter=True))
+    with_head = unet.parameters_of_levels(levels)
+    without = unet.parameters_of_levels(levels, head=False)
+    left = {name.split(".")[0] for name in with_head.keys() - without.keys()}
+    assert left == {"conv_final", "patch_filter"}
+    assert without.keys() < with_head.keys()
 
 
 def test_a_base_without_null_code_says_so() -> None:

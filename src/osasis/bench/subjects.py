@@ -51,7 +51,7 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     """A style of the preset's shape, its changes random and small."""
     picture = Image.linear_gradient("L").convert("RGB")
     plain = preview_style(base, picture, name=f"untrained-{config.preset}")
-    changed = base.diffae.unet.parameters_of_levels(config.trained_levels)
+    changed = base.diffae.unet.parameters_of_levels(config.trained_levels, head=config.trained_head)
     tensors = {"z_style": plain.tensors["z_style"]}
     tensors |= {f"spn.{k}": v for k, v in new_spn(config.spn).state_dict().items()}
     tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}

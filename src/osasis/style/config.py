@@ -95,6 +95,15 @@ class LearnConfig:
         lr_spn: Adam's rate for the SPN.
         trained_levels: U-Net levels whose blocks learn (0 is the highest resolution); None is the
             whole network, middle block and timestep embedding included.
+        trained_head: whether the U-Net's last convolution and patch filter learn too. Left as they
+            are, a style draws less of a grid on a base that draws by patches.
+        direction_from: where directions to the style start: "twin", the style image's photographic
+            twin (the paper), or "photos", the mean embedding of the content photos (StyleGAN-NADA,
+            2108.00946, for target images). The latter does not need a base that draws good twins.
+        direction_windows: windows a side in which the cross-domain direction is taken, each against
+            the style's; 1 is the whole picture (the paper). Statistics of a whole picture can be
+            met by one loud spot; those of its windows cannot (after CLIPstyler's patches,
+            2112.00374).
         train_mode: leave eps_B in training mode, so that dropout is active (release).
         style_levels: levels that see the style's z_sem when stylizing; None takes the upper two
             thirds, rounded down (levels 0 to 3 of the released six).
@@ -115,10 +124,21 @@ class LearnConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     spn: SPNSettings = field(default_factory=SPNSettings)
     trained_levels: tuple[int, ...] | None = None
+    trained_head: bool = True
+    direction_from: str = "twin"
+    direction_windows: int = 1
     train_mode: bool = False
     style_levels: tuple[int, ...] | None = None
     content_judge_size: int | None = None
     release_preprocessing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.direction_from not in ("twin", "photos"):
+            raise ValueError(
+                f"direction_from must be 'twin' or 'photos', got {self.direction_from!r}"
+            )
+        if self.direction_windows < 1:
+            raise ValueError(f"direction_windows must be at least 1, got {self.direction_windows}")
 
 
 PAPER = LearnConfig(
@@ -156,11 +176,14 @@ FAST = LearnConfig(
     learn_route=Route(20, 10),
     # 5 evaluations each way; docs/PERFORMANCE.md says how this was chosen
     stylize_route=Route(10, 10, spacing="time^1.5", structure_span=100),
-    weights=LossWeights(structure=10.0),
+    weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),
     trained_levels=(0, 1),
+    trained_head=False,
+    direction_from="photos",
+    direction_windows=4,
     content_judge_size=128,
 )
 

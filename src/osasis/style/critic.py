@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from osasis.perception.judges import VggJudges, load_judges
 from osasis.perception.protocol import Embedder
 from osasis.perception.registry import DEFAULT_EMBEDDER, get_embedder
-from osasis.perception.vgg import shrink
+from osasis.perception.vgg import STATISTICS_LAYERS, shrink
 from osasis.style.config import LearnConfig
 from osasis.style.losses import Critic, Seen, cosine_distance
 
@@ -25,20 +25,33 @@ class VggCritic:
         judges: the trunk and what reads it.
         content_size: largest side in pixels at which pictures are looked at for directions and
             structure; the style image is always compared at its own size.
+        windows: windows a side that pictures are looked at in for directions, at most as many as
+            relu4_3 has places; 1 is the whole picture.
         structure: whether the structure loss is wanted.
     """
 
     def __init__(
-        self, judges: VggJudges, content_size: int | None = None, *, structure: bool = False
+        self,
+        judges: VggJudges,
+        content_size: int | None = None,
+        *,
+        windows: int = 1,
+        structure: bool = False,
     ) -> None:
-        self._judges, self._content_size, self._structure = judges, content_size, structure
+        self._judges, self._content_size = judges, content_size
+        self._windows, self._structure = windows, structure
 
     def look(self, x: Tensor) -> Seen:
         if self._content_size is not None:
             x = shrink(x, self._content_size)
         activations = self._judges.trunk(x)
-        embedding = self._judges.statistics.from_activations(activations)
-        return Seen(embedding, positions(activations) if self._structure else None)
+        statistics = self._judges.statistics
+        side = min(self._windows, *activations[STATISTICS_LAYERS - 1].shape[-2:])
+        return Seen(
+            statistics.from_activations(activations),
+            statistics.of_windows(activations, side) if side > 1 else None,
+            positions(activations) if self._structure else None,
+        )
 
     def set_reference(self, reference: Tensor) -> None:
         self._reference = self._compared(reference)
@@ -57,14 +70,34 @@ class VggCritic:
 
 
 class SeparateCritic:
-    """Any embedder beside LPIPS: the paper's CLIP and VGG LPIPS."""
+    """Any embedder beside LPIPS: the paper's CLIP and VGG LPIPS.
 
-    def __init__(self, embedder: Embedder, judges: VggJudges, *, structure: bool = False) -> None:
-        self._embedder, self._judges, self._structure = embedder, judges, structure
+    Args:
+        embedder: what directions are measured with.
+        judges: LPIPS, and the trunk for the structure loss.
+        windows: windows a side, each embedded by itself; 1 is the whole picture.
+        structure: whether the structure loss is wanted.
+    """
+
+    def __init__(
+        self, embedder: Embedder, judges: VggJudges, *, windows: int = 1, structure: bool = False
+    ) -> None:
+        self._embedder, self._judges = embedder, judges
+        self._windows, self._structure = windows, structure
 
     def look(self, x: Tensor) -> Seen:
-        features = positions(self._judges.trunk(x)) if self._structure else None
-        return Seen(self._embedder(x), features)
+        return Seen(
+            self._embedder(x),
+            self._of_windows(x) if self._windows > 1 else None,
+            positions(self._judges.trunk(x)) if self._structure else None,
+        )
+
+    def _of_windows(self, x: Tensor) -> Tensor:
+        height, width = (n // self._windows for n in x.shape[2:])
+        windows = x.unfold(2, height, height).unfold(3, width, width)
+        windows = windows[:, :, : self._windows, : self._windows].permute(0, 2, 3, 1, 4, 5)
+        flat = self._embedder(windows.reshape(-1, 3, height, width))
+        return flat.reshape(len(x), self._windows**2, -1)
 
     def set_reference(self, reference: Tensor) -> None:
         self._reference = self._embedder(reference), reference
@@ -86,6 +119,11 @@ def load_critic(embedder: str | None, config: LearnConfig, device: torch.device)
     judges = load_judges(device=device)
     structure = config.weights.structure > 0
     if embedder is None or embedder == DEFAULT_EMBEDDER:
-        return VggCritic(judges, config.content_judge_size, structure=structure)
+        return VggCritic(
+            judges,
+            config.content_judge_size,
+            windows=config.direction_windows,
+            structure=structure,
+        )
     chosen = get_embedder(embedder, device, release_preprocessing=config.release_preprocessing)
-    return SeparateCritic(chosen, judges, structure=structure)
+    return SeparateCritic(chosen, judges, windows=config.direction_windows, structure=structure)

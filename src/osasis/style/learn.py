@@ -113,7 +113,9 @@ class StyleLearner:
             torch.manual_seed(self.seed)
             spn = new_spn(self.config.spn)
         diffae = copy_unet(self.base.diffae)
-        trained = diffae.unet.parameters_of_levels(self.config.trained_levels)
+        trained = diffae.unet.parameters_of_levels(
+            self.config.trained_levels, head=self.config.trained_head
+        )
         for parameter in trained.values():
             parameter.requires_grad_(True)
         diffae.unet.train(self.config.train_mode)
@@ -179,7 +181,10 @@ class StyleLearner:
     def _learn(self, style_A: Tensor) -> Iterator[StepRecord]:
         c = self.config
         bank, critic = self._workshop.bank, self._workshop.critic
-        targets = style_targets(style_A, self._style_B, critic)
+        photos = None
+        if c.direction_from == "photos":
+            photos = self._workshop.look(range(bank.size))
+        targets = style_targets(style_A, self._style_B, critic, photos)
         z_style = self.base.encode(style_A)
         route = c.learn_route
         start = Branch(style_A, z_style, invert(self.base.diffae, style_A, z_style, route))

@@ -20,23 +20,37 @@ class Seen:
 
     Attributes:
         embedding: (B, D).
+        windows: (B, n, D) embeddings of n parts of the picture; None where it is taken whole.
         positions: (B, n, d) features of n places; None where the structure loss has no weight.
     """
 
     embedding: Tensor
+    windows: Tensor | None = None
     positions: Tensor | None = None
+
+    @property
+    def parts(self) -> Tensor:
+        """(B, n, D) embeddings of the windows, or of the whole picture as the only one."""
+        return self.embedding[:, None] if self.windows is None else self.windows
 
 
 def split(seen: Seen) -> list[Seen]:
     """What was seen, picture by picture: the inverse of `join`."""
-    places = [None] * len(seen.embedding) if seen.positions is None else seen.positions.split(1)
-    return [Seen(e, p) for e, p in zip(seen.embedding.split(1), places, strict=True)]
+    none = [None] * len(seen.embedding)
+    windows = none if seen.windows is None else seen.windows.split(1)
+    positions = none if seen.positions is None else seen.positions.split(1)
+    return [Seen(*parts) for parts in zip(seen.embedding.split(1), windows, positions, strict=True)]
 
 
 def join(seen: Sequence[Seen]) -> Seen:
     """What was seen in several pictures as one batch."""
-    places = [s.positions for s in seen if s.positions is not None]
-    return Seen(torch.cat([s.embedding for s in seen]), torch.cat(places) if places else None)
+    windows = [s.windows for s in seen if s.windows is not None]
+    positions = [s.positions for s in seen if s.positions is not None]
+    return Seen(
+        torch.cat([s.embedding for s in seen]),
+        torch.cat(windows) if windows else None,
+        torch.cat(positions) if positions else None,
+    )
 
 
 class Critic(Protocol):
@@ -61,7 +75,7 @@ class StyleTargets:
 
     Attributes:
         style_B: (1, 3, H, W) the style image.
-        embedding_A: (1, D) of its photographic twin.
+        embedding_A: (1, D) where directions start: of its photographic twin, or the photos' mean.
         embedding_B: (1, D) of the style image.
     """
 
@@ -71,15 +85,25 @@ class StyleTargets:
 
 
 def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
-    """`1 - cos(x, y)`, (B,); both (B, D) or (1, D)."""
-    return 1 - F.cosine_similarity(x, y, dim=1)
+    """`1 - cos(x, y)` over the last axis; the others broadcast."""
+    return 1 - F.cosine_similarity(x, y, dim=-1)
 
 
-def style_targets(style_A: Tensor, style_B: Tensor, critic: Critic) -> StyleTargets:
-    """Embed the style image and its twin, each (1, 3, H, W), and set the critic's reference."""
+def style_targets(
+    style_A: Tensor, style_B: Tensor, critic: Critic, photos: Seen | None = None
+) -> StyleTargets:
+    """Embed the style image and its twin, each (1, 3, H, W), and set the critic's reference.
+
+    Args:
+        photos: photos from whose mean directions start in place of the twin.
+    """
     with torch.no_grad():
         critic.set_reference(style_B)
-        return StyleTargets(style_B, critic.look(style_A).embedding, critic.look(style_B).embedding)
+        if photos is None:
+            start = critic.look(style_A).embedding
+        else:
+            start = photos.embedding.mean(0, keepdim=True)
+        return StyleTargets(style_B, start, critic.look(style_B).embedding)
 
 
 def style_losses(
@@ -107,7 +131,7 @@ def style_losses(
     across = targets.embedding_B - targets.embedding_A
     within = content_embedding - targets.embedding_A
     w = weights
-    cross = cosine_distance(embedding_in - content_embedding, across)
+    cross = cosine_distance(seen.parts - photos.parts, across[:, None])
     losses = {
         "cross_domain": w.cross_domain * cross.mean(),
         "in_domain": w.in_domain

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.perception.registry import DEFAULT_EMBEDDER
-from osasis.style.bank import ContentBank
+from osasis.style.bank import PART, ContentBank
 from osasis.style.config import LearnConfig
 from osasis.style.critic import load_critic
 from osasis.style.losses import Critic, Seen, join, split
@@ -58,8 +58,9 @@ class Workshop:
     def look(self, indices: Sequence[int]) -> Seen:
         """What the critic sees in photos of the bank; each is looked at once."""
         missing = [i for i in dict.fromkeys(indices) if i not in self._seen]
-        if missing:
+        for first in range(0, len(missing), PART):
+            part = missing[first : first + PART]
             with torch.no_grad():
-                seen = self.critic.look(self.bank.photos(missing).x0)
-            self._seen.update(zip(missing, split(seen), strict=True))
+                seen = self.critic.look(self.bank.photos(part).x0)
+            self._seen.update(zip(part, split(seen), strict=True))
         return join([self._seen[i] for i in indices])
