@@ -95,6 +95,19 @@ def test_every_window_has_its_own_direction() -> None:
     assert float(parts["cross_domain"]) == pytest.approx(0.75, abs=1e-5)
 
 
+def test_overshoot_counts_what_goes_beyond_the_style() -> None:
+    """The style lies 1 away; going 0.5 or 1 costs nothing, going 1.5 costs 0.5 squared."""
+    critic = MeanColour()
+    targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic)
+    photos = critic.look(plain(-0.5, 0.6, 0.1))
+    weights = LossWeights(overshoot=2.0)
+    for red, expected in ((0.0, 0.0), (0.5, 0.0), (1.0, 0.5)):
+        x = plain(red, 0.6, 0.1)
+        parts = style_losses(x, plain(1.0, 0.1, 0.1), photos, targets, critic, weights)
+        assert float(parts["overshoot"]) == pytest.approx(expected, abs=1e-5)
+    assert "overshoot" not in style_losses(x, x, photos, targets, critic, ONE)
+
+
 def test_windows_are_parts_of_the_picture() -> None:
     """Four windows of one colour each look as four pictures of that colour: the same if they are
     cut from the picture, more than like any other if they are cut from activations."""

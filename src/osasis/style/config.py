@@ -11,10 +11,11 @@ from osasis.diffusion.route import Route
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18), and of one more.
+    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18), and of two more.
 
     `structure` holds the self-similarity of VGG features of the content branch to the photo's
-    (Splice, 2201.00424): an engineering choice, not in the paper.
+    (Splice, 2201.00424), `overshoot` keeps results from going further in the style's direction than
+    the style image lies: engineering choices, not in the paper.
     """
 
     cross_domain: float = 1.0
@@ -23,6 +24,7 @@ class LossWeights:
     l1: float = 10.0
     lpips: float = 10.0
     structure: float = 0.0
+    overshoot: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ FAST = LearnConfig(
     learn_route=Route(20, 10),
     # 5 evaluations each way; docs/PERFORMANCE.md says how this was chosen
     stylize_route=Route(10, 10, spacing="time^1.5", structure_span=100),
-    weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0),
+    weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0, overshoot=2.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
     spn=SPNSettings(channels=32, zero_init=True),

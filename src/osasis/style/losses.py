@@ -122,8 +122,8 @@ def style_losses(
         photos: what the critic sees in the photos I_A_in.
 
     Returns:
-        Scalars "cross_domain", "in_domain", "embedding", "l1", "lpips", and "structure" where it
-        has a weight; their sum is the loss.
+        Scalars "cross_domain", "in_domain", "embedding", "l1", "lpips", and "overshoot" and
+        "structure" where they have a weight; their sum is the loss.
     """
     seen = critic.look(content)
     embedding_in, content_embedding = seen.embedding, photos.embedding
@@ -131,7 +131,8 @@ def style_losses(
     across = targets.embedding_B - targets.embedding_A
     within = content_embedding - targets.embedding_A
     w = weights
-    cross = cosine_distance(seen.parts - photos.parts, across[:, None])
+    moved = seen.parts - photos.parts
+    cross = cosine_distance(moved, across[:, None])
     losses = {
         "cross_domain": w.cross_domain * cross.mean(),
         "in_domain": w.in_domain
@@ -140,6 +141,9 @@ def style_losses(
         "l1": w.l1 * F.l1_loss(style, targets.style_B),
         "lpips": w.lpips * perceptual_distance.mean(),
     }
+    if w.overshoot:
+        further = F.relu(moved.norm(dim=-1) / across.norm(dim=-1, keepdim=True) - 1)
+        losses["overshoot"] = w.overshoot * further.square().mean()
     if seen.positions is not None and photos.positions is not None:
         distance = structure_distance(seen.positions, photos.positions)
         losses["structure"] = w.structure * distance.mean()
