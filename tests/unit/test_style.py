@@ -143,7 +143,7 @@ def test_a_style_file_needs_no_flags(
     assert loaded.manifest.style_levels == default_style_levels(3) == (0, 1)
     assert loaded.thumbnail.size == (32, 32)
     with safe_open(path, "pt") as file:
-        assert json.loads(file.metadata()["osasis"])["format"] == "osasis-style-2"
+        assert json.loads(file.metadata()["osasis"])["format"] == "osasis-style-3"
 
 
 def test_another_base_is_refused(learned: tuple[Style, list[StepRecord]], tmp_path: Path) -> None:

@@ -1,116 +1,188 @@
-"""Compression of a style file's tensors: the fewest bits that keep a bound on their error.
+"""Compression of a style file's tensors: integers of one step, as large as a bound on their error.
 
 Learned changes are nearly of full rank (99% of a change's energy takes two thirds of its singular
-values), so that rounding them costs less than leaving out directions; docs/PERFORMANCE.md has the
-numbers. (Engineering choice.)
+values), so that rounding them costs less than leaving out directions. Their numbers are about
+normally distributed, so that a Huffman code takes a bit less of each than one width for all;
+docs/PERFORMANCE.md has the numbers. (Engineering choice.)
 """
 
 from __future__ import annotations
 
 import math
+import zlib
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_ERROR = 0.05  # of a tensor's norm
-BITS = range(2, 9)  # tried in this order
-EXACT = 1e-6  # relative error that float32 arithmetic leaves
 SMALL = 1024  # tensors with fewer numbers, and vectors, stay float16
-SCALE = ".scale"  # behind a packed tensor's name
+LARGEST = 32_000  # integers have one or two signed bytes
+NUMBERS_PER_BYTE = 8  # at most: a Huffman code has at least one bit
+RANGE = (1e-20, 1e30)  # of what is rounded, so that no step is 0 or infinite
+
+SCALE = ".scale"  # behind a tensor's name, in bit planes
+BITS = range(2, 9)  # of bit planes
 
 Table = dict[str, dict[str, Any]]
-"""Of every packed tensor its "bits" and "shape"."""
+"""Of every packed tensor its "shape", "step" and the "bytes" of an integer; "bits" before."""
 
 
 def compress(tensors: Mapping[str, Tensor], max_error: float) -> tuple[dict[str, Tensor], Table]:
     """What is to be stored in place of `tensors`, and how to read it.
 
-    Every row (the first axis) of a packed tensor is rounded to `2^bits - 1` equal steps between
-    plus and minus its largest number. Values are stored bit plane by bit plane.
+    Every packed tensor is rounded to integers times one step. Tensors that are such multiples
+    already, as those read from a file are, keep their values.
 
     Args:
-        max_error: bound of `|stored - tensor| / |tensor|` for each tensor, where 8 bits can keep
-            it; tensors for which they cannot stay float16. 0 packs nothing.
+        max_error: bound of `|stored - tensor| / |tensor|` for each tensor, where two bytes can
+            keep it; tensors for which they cannot stay float16. 0 packs nothing.
 
     Returns:
-        Tensors: packed ones as (N,) uint8 with their scales, (rows,) float32, beside them, and the
-        others as float16. The table of the packed ones.
+        Tensors: packed ones as (N,) uint8, zlib streams of their integers' low bytes and, where
+        these do not suffice, high bytes after them; the others as float16. The table of the
+        packed ones.
     """
     stored: dict[str, Tensor] = {}
     table: Table = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().float().cpu()
-        found = _round(tensor, max_error) if tensor.ndim > 1 and tensor.numel() >= SMALL else None
-        if found is None:
+        packable = max_error > 0 and tensor.ndim > 1 and tensor.numel() >= SMALL
+        step = _step(tensor.numpy(), max_error) if packable else None
+        if step is None:
             stored[name] = tensor.half().contiguous()
             continue
-        bits, values, scale = found
-        stored[name], stored[name + SCALE] = _pack(values, bits), scale
-        table[name] = {"bits": bits, "shape": list(tensor.shape)}
+        planes = _planes(np.rint(tensor.numpy() / np.float32(step)))
+        stored[name] = torch.from_numpy(_deflate(planes))
+        table[name] = {"step": step, "shape": list(tensor.shape), "bytes": len(planes)}
     return stored, table
 
 
 def decompress(stored: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
-    """Inverse of `compress`: float32 tensors under their names.
+    """Inverse of `compress`, and of the bit planes of before: float32 tensors under their names.
+
+    A stranger's file takes memory for at most `NUMBERS_PER_BYTE` numbers for every byte it has.
 
     Raises:
-        ValueError: the table does not describe these tensors.
+        ValueError, OverflowError: the table does not describe these tensors.
     """
-    scales = {name + SCALE for name in table}
+    scales = {name + SCALE for name, entry in table.items() if "bits" in entry}
     tensors = {k: v.float() for k, v in stored.items() if k not in table and k not in scales}
+    missing = (table.keys() | scales) - stored.keys()
+    if missing:
+        raise ValueError(f"{min(missing)} is not there")
     for name, entry in table.items():
-        if name not in stored or name + SCALE not in stored:
-            raise ValueError(f"{name} is not there")
-        bits, shape = int(entry["bits"]), [int(n) for n in entry["shape"]]
-        packed, scale = stored[name], stored[name + SCALE]
-        rows, count = (shape or [0])[0], math.prod(shape)
-        fits = bits in BITS and min(shape, default=0) > 0 and tuple(scale.shape) == (rows,)
-        if not fits or packed.dtype != torch.uint8 or packed.shape != (bits * _bytes(count),):
-            raise ValueError(f"{name} does not fit its shape {shape} at {bits} bits")
-        values = _unpack(packed, bits, count).reshape(rows, -1)
-        tensors[name] = (values * scale.float()[:, None]).reshape(shape)
+        packed, shape = stored[name], [int(n) for n in entry["shape"]]
+        if packed.dtype != torch.uint8 or packed.ndim != 1 or not 2 <= len(shape) <= 8:
+            raise ValueError(f"{name} is not packed, or has no shape")
+        if min(shape) < 1 or math.prod(shape) > NUMBERS_PER_BYTE * packed.numel():
+            raise ValueError(f"{name} has too few bytes for its shape {shape}")
+        if "bits" in entry:
+            rows = _from_planes(packed, stored[name + SCALE], int(entry["bits"]), shape)
+        else:
+            rows = _inflate(packed, math.prod(shape), int(entry["bytes"]))
+            rows = rows * _checked(float(entry["step"]))
+        tensors[name] = rows.reshape(shape)
     return tensors
 
 
-def _round(tensor: Tensor, max_error: float) -> tuple[int, Tensor, Tensor] | None:
-    """Bits, integers of 0 .. 2^bits - 2 (rows, N) and scales (rows,); None if 8 are too few.
+def _step(values: NDArray[np.float32], max_error: float) -> float | None:
+    """The step to round to; None if integers are too small for the bound."""
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return 1.0
+    if not RANGE[0] < largest < RANGE[1]:
+        return None
+    step = _shared_step(values, largest) or _largest_step(values, largest, max_error)
+    return step if largest <= LARGEST * step else None
 
-    A tensor that is exact at some number of bits, such as one that was read from a file, keeps it.
+
+def _shared_step(values: NDArray[np.float32], largest: float) -> float | None:
+    """The step of which all values are multiples, if integers reach the largest."""
+    unit = 2.0 ** (math.frexp(largest)[1] - 24)  # float32's last place at the largest value
+    places = values.astype(np.float64) / unit
+    if (places != np.rint(places)).any():
+        return None
+    step = float(np.gcd.reduce(places.astype(np.int64), axis=None)) * unit
+    return step if largest <= LARGEST * step else None
+
+
+def _largest_step(values: NDArray[np.float32], largest: float, max_error: float) -> float:
+    """The largest step that keeps the bound, in bfloat16.
+
+    Its 8 significant bits make integer times step exact in float32, so that `_shared_step` finds it
+    again. The order of bfloat16 numbers is that of their bits, in which the step is searched.
     """
-    rows = tensor.flatten(1)
-    largest = rows.abs().amax(1)
-    norm = rows.norm()
-    found: tuple[int, Tensor, Tensor] | None = None
-    for bits in BITS if max_error > 0 else ():
-        steps = 2 ** (bits - 1) - 1
-        scale = largest / steps
-        divisor = torch.where(scale > 0, scale, torch.ones_like(scale))[:, None]
-        integers = (rows / divisor).round().clamp(-steps, steps)
-        error = (integers * scale[:, None] - rows).norm()
-        if error <= EXACT * norm or (found is None and error <= max_error * norm):
-            found = bits, integers + steps, scale
-        if error <= EXACT * norm:
-            break
-    return found
+
+    def bits(number: float) -> int:
+        return int(np.float32(number).view(np.uint32)) >> 16
+
+    def step_of(bits: int) -> np.float32:
+        return np.uint32(bits << 16).view(np.float32)
+
+    def error(bits: int) -> float:
+        step = step_of(bits)
+        return norm(np.rint(values / step) * step - values)
+
+    def norm(array: NDArray[np.float32]) -> float:
+        # not BLAS, whose sums depend on the number of threads
+        return math.sqrt(float(np.square(array, dtype=np.float64).sum()))
+
+    bound = max_error * norm(values)
+    # half a step in every number is surely within the bound; twice the largest rounds all to 0
+    steps = range(bits(2 * bound / math.sqrt(values.size)), bits(2 * largest) + 1)
+    return float(step_of(steps[0] + bisect_right(steps, bound, key=error) - 1))
 
 
-def _bytes(count: int) -> int:
-    return -(-count // 8)
+def _planes(integers: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Signed low and high bytes, (2, N) int8; (1, N) where the high ones are all 0."""
+    numbers = integers.astype(np.int32).ravel()
+    low = numbers.astype(np.int8)
+    high = ((numbers - low) >> 8).astype(np.int8)
+    return np.stack([low, high] if high.any() else [low])
 
 
-def _pack(values: Tensor, bits: int) -> Tensor:
-    flat = values.flatten().to(torch.uint8).numpy()
-    planes = [np.packbits((flat >> bit) & 1) for bit in range(bits)]
-    return torch.from_numpy(np.concatenate(planes))
+def _deflate(planes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """A zlib stream without matches: they save 2%, and a reader would have to expect bombs."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    stream = coder.compress(planes.tobytes()) + coder.flush()
+    return np.frombuffer(stream, np.uint8).copy()
 
 
-def _unpack(packed: Tensor, bits: int, count: int) -> Tensor:
+def _inflate(packed: Tensor, count: int, width: int) -> Tensor:
+    """Integers of `width` bytes, (count,) float32."""
+    if width not in (1, 2):
+        raise ValueError(f"integers of {width} bytes")
+    stream = zlib.decompressobj()
+    try:
+        # one more than there may be, so that the end is read and a longer stream is seen
+        found = stream.decompress(packed.numpy().tobytes(), width * count + 1)
+    except zlib.error as error:
+        raise ValueError(f"a damaged stream: {error}") from error
+    if len(found) != width * count or not stream.eof or stream.unused_data:
+        raise ValueError(f"a stream that does not hold exactly {count} numbers")
+    planes = np.frombuffer(found, np.int8).reshape(width, count).astype(np.float32)
+    return torch.from_numpy(planes[0] if width == 1 else planes[0] + 256 * planes[1])
+
+
+def _checked(step: float) -> float:
+    if not 0 < step < RANGE[1]:
+        raise ValueError(f"a step of {step}")
+    return step
+
+
+def _from_planes(packed: Tensor, scale: Tensor, bits: int, shape: list[int]) -> Tensor:
+    """Rows of integers of so many bits, stored bit plane by bit plane, times a scale a row."""
+    count = math.prod(shape)
+    if bits not in BITS or scale.shape != (shape[0],) or len(packed) != bits * -(-count // 8):
+        raise ValueError(f"{len(packed)} bytes do not fit the shape {shape} at {bits} bits")
     planes = np.unpackbits(packed.numpy().reshape(bits, -1), axis=1, count=count)
     values = np.zeros(count, np.uint8)
     for bit, plane in enumerate(planes):
         values |= plane << bit
     steps = 2 ** (bits - 1) - 1
-    return torch.from_numpy(values).float() - steps
+    return (torch.from_numpy(values).float().reshape(shape[0], -1) - steps) * scale[:, None]

@@ -34,8 +34,8 @@ from osasis.style.compress import MAX_ERROR, compress, decompress
 from osasis.style.config import LearnConfig, config_from_dict
 from osasis.style.update import Student, new_spn
 
-FORMAT = "osasis-style-2"
-UNPACKED = "osasis-style-1"  # before tensors were compressed; still read
+FORMAT = "osasis-style-3"
+EARLIER = ("osasis-style-2", "osasis-style-1")  # bit planes, float16; still read
 THUMBNAIL = 128  # pixels
 
 
@@ -197,7 +197,7 @@ def load_style(path: str | Path) -> Style:
     """
     found = find_style(path)
     try:
-        raw, stored = read_weights(found, (FORMAT, UNPACKED), "a style file")
+        raw, stored = read_weights(found, (FORMAT, *EARLIER), "a style file")
     except UserError as error:
         error.hint = error.hint or "learn one with: osasis learn PICTURE -o my.safetensors"
         raise
@@ -209,7 +209,7 @@ def load_style(path: str | Path) -> Style:
         config = config_from_dict(raw.pop("config"))
         raw["style_levels"] = tuple(raw["style_levels"])
         return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, OSError) as error:
         raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
 
 
