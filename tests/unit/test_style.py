@@ -176,7 +176,9 @@ def test_released_numbers() -> None:
     for config in (release, paper):
         assert config.iterations * len(config.learn_route.decoding()) == 2000
         assert (config.batch_size, config.lr_unet, config.lr_spn) == (8, 5e-6, 1e-4)
-        assert tuple(asdict(config.weights).values()) == (1.0, 0.5, 30.0, 10.0, 10.0, 0.0)
+        assert tuple(asdict(config.weights).values()) == (1.0, 0.5, 30.0, 10.0, 10.0, 0.0, 0.0)
+        assert (config.direction_from, config.direction_windows) == ("twin", 1)
+        assert config.trained_head
         assert config.bridge.t0_ratio == 0.5 and not config.bridge.deterministic
         assert len(config.stylize_route.inversion()) == 50
         assert len(config.stylize_route.decoding()) == 25
