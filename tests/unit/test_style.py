@@ -187,6 +187,17 @@ def test_released_numbers() -> None:
     assert default_style_levels(6) == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("preset", ["fast", "paper", "release"])
+def test_a_rehearsed_update_is_a_whole_one(tiny_base: Base, preset: str) -> None:
+    """A benchmark times it: an update that is not finite would leave Adam out."""
+    config = replace(PRESETS[preset], trained_levels=(0,))
+    learner = StyleLearner(tiny_base, picture(1), config)
+    before = learner._state()
+    before = {k: v.clone() for k, v in before.items() if k.startswith("unet.")}
+    learner.rehearse()()
+    assert any(not torch.equal(v, learner._state()[k]) for k, v in before.items())
+
+
 def test_photo_order_visits_all_photos_once_an_epoch() -> None:
     drawn = [i for it in range(10) for i in photo_order(it, batch=4, size=10, seed=1)]
     for epoch in range(4):

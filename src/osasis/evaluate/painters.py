@@ -214,7 +214,10 @@ def override(config: Any, changes: Mapping[str, Any]) -> Any:
             values[name] = override(before, value)
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
-    return replace(config, **values)
+    try:
+        return replace(config, **values)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def folder_outputs(

@@ -154,13 +154,14 @@ class StyleLearner:
         """A function that makes one update on pictures of noise: what a step costs, not a style."""
         c, base = self.config, self.base
         critic = self._workshop.critic
-        targets = style_targets(self._style_B, self._style_B, critic)
         noise = torch.randn(c.batch_size, *self._style_B.shape[1:], device=base.device)
         photos = noise.clamp(-1, 1)
         content = Branch(photos, base.encode(photos), noise)
         style = Branch(self._style_B, base.encode(self._style_B), noise[:1])
         with torch.no_grad():
             seen = critic.look(photos)
+        # not from the style image itself: a direction of length 0 gives no finite loss
+        targets = style_targets(self._style_B, self._style_B, critic, seen)
 
         def step() -> None:
             update(
