@@ -238,3 +238,21 @@ def test_batches_of_shards_and_tables_and_a_deadly_photo(batch: Batch) -> None:
     assert (status, batch.ids("table", "results")) == (0, good), said
     status, said = batch.run("table.parquet", "table", *columns)
     assert (status, "0 photos redrawn into table, 28 done or" in said) == (0, True), said
+
+
+LEAVES = """
+import atexit, sys
+import torch.distributed as group
+# what is registered first is called last
+atexit.register(lambda: open(f"left-{shares.rank}", "w").write(str(group.is_initialized())))
+from osasis.scale.shares import Shares
+shares = Shares("cpu")
+assert shares.gather([shares.rank]) == [0, 1] and group.is_initialized()
+"""
+
+
+def test_processes_leave_their_group_before_they_end(tmp_path: Path) -> None:
+    """One that ends inside it is now and then aborted: its threads outlive the interpreter."""
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    subprocess.run([sys.executable, *TWO, "leaves.py"], cwd=tmp_path, check=True, timeout=120)
+    assert [(tmp_path / f"left-{rank}").read_text() for rank in (0, 1)] == ["False", "False"]

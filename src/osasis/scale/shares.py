@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -101,8 +102,21 @@ def import_accelerate(what: str, install: str) -> Any:
         UserError: it is not installed; `what` needs it, and `install` installs it.
     """
     try:
-        return importlib.import_module("accelerate")
+        accelerate = importlib.import_module("accelerate")
     except ImportError as error:
         raise UserError(
             f"{what} needs the package accelerate, which is not installed", hint=install
         ) from error
+    atexit.register(_leave)
+    return accelerate
+
+
+def _leave() -> None:
+    """End the group's threads while the interpreter still stands.
+
+    A process that ends with them running is now and then aborted by the C++ runtime.
+    """
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
