@@ -38,19 +38,55 @@ def shapes_only() -> torch.device:
     return torch.device("meta")
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16 where that is faster for certain; elsewhere it changes nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def mixed_precision(
+    device: torch.device, *, wanted: bool = True, on_cpu: bool = False
+) -> torch.autocast:
+    """Autocast to bfloat16 where that is faster; elsewhere it changes nothing.
+
+    Args:
+        device: where is computed.
+        wanted: False changes nothing anywhere.
+        on_cpu: also on CPUs that multiply bfloat16 themselves. Others only emulate it, and are
+            slower than in float32.
+    """
+    faster = device.type == "cuda" or (on_cpu and device.type == "cpu" and _cpu_has_bfloat16())
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and faster)
+
+
+def _cpu_has_bfloat16() -> bool:
+    # torch before 2.13 may not tell: float32 is right everywhere
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def compiling_pays(device: torch.device, updates: int) -> bool:
+    """Whether so many updates of a style on `device` repay the minutes that compiling takes.
+
+    On CPUs compiling took longer than the updates of `fast`. The number for accelerators is a
+    judgement: it has not been measured on one.
+    """
+    return device.type != "cpu" and updates >= 1000
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be used on `device`."""
+    return _memory(device, "MemAvailable")
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes that `device` has, used ones included."""
+    return _memory(device, "MemTotal")
+
+
+def _memory(device: torch.device, field: str) -> int:
+    """Bytes of a GPU, else those that a field of /proc/meminfo tells."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        return int(free if field == "MemAvailable" else total)
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
-                if line.startswith("MemAvailable:"):
+                if line.startswith(f"{field}:"):
                     return int(line.split()[1]) * 1024
     except OSError:
         pass

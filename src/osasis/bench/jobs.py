@@ -72,7 +72,7 @@ class Bench:
         return False
 
     def _matrix(self) -> Job:
-        """The device's peak: a large matrix product in the networks' number format."""
+        """The device's peak: a large matrix product in float32; bfloat16 can go beyond it."""
         device = self.base.device
         on_cpu = device == torch.empty(0).device
         size = MATRIX if on_cpu else MATRIX_ON_ACCELERATOR

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from osasis.style.workshop import Workshop
 
 PRESETS = ("fast", "paper", "release")
+COMPILE = {"auto": None, "on": True, "off": False}
 
 EPILOG = """\
 examples:
@@ -101,6 +102,13 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "--force", action="store_true", help="replace existing style files, learn all again"
     )
+    parser.add_argument(
+        "--compile",
+        choices=COMPILE,
+        default="auto",
+        help="compile the networks first; auto: on a GPU, where many updates follow "
+        "(default: %(default)s)",
+    )
     add_device(parser)
     return parser
 
@@ -147,7 +155,7 @@ def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
         photos, refused = squares_of(base, found, config.bank.size)
         for reason in refused:
             print(f"not learned on {reason}", file=sys.stderr)
-    return Workshop(base, config, args.embedder, photos)
+    return Workshop(base, config, args.embedder, photos, compiled=COMPILE[args.compile])
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from osasis.compiled import compile_network
 from osasis.device import choose_device
 from osasis.scale.shares import import_accelerate
 
@@ -55,11 +56,7 @@ class Processes:
     def wrap(self, module: nn.Module, *, compiled: bool = False) -> Any:
         """The module with gradients averaged over processes, compiled if asked for."""
         wrapped = self._accelerator.prepare(module)
-        if not compiled:
-            return wrapped
-        # where something cannot be compiled it runs as it is
-        torch._dynamo.config.suppress_errors = True
-        return torch.compile(wrapped)
+        return compile_network(wrapped) if compiled else wrapped
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of `loss`, averaged over processes."""

@@ -111,6 +111,8 @@ class LearnConfig:
             thirds, rounded down (levels 0 to 3 of the released six).
         content_judge_size: largest side in pixels at which the content branch is embedded by the
             VGG critic; None is the picture's own size. Half the size costs a quarter.
+        mixed_precision: U-Net and judges multiply in bfloat16 where the device does so itself;
+            weights, Adam, losses, DDIM steps and SPN stay float32 (engineering choice).
         release_preprocessing: embed raw [-1, 1] pixels resized by nearest neighbour (release).
     """
 
@@ -132,6 +134,7 @@ class LearnConfig:
     train_mode: bool = False
     style_levels: tuple[int, ...] | None = None
     content_judge_size: int | None = None
+    mixed_precision: bool = False
     release_preprocessing: bool = False
 
     def __post_init__(self) -> None:
@@ -187,6 +190,7 @@ FAST = LearnConfig(
     direction_from="photos",
     direction_windows=4,
     content_judge_size=128,
+    mixed_precision=True,
 )
 
 PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from osasis.compiled import compile_in_place
+from osasis.device import mixed_precision
 from osasis.perception.judges import VggJudges, load_judges
 from osasis.perception.protocol import Embedder
 from osasis.perception.registry import DEFAULT_EMBEDDER, get_embedder
-from osasis.perception.vgg import STATISTICS_LAYERS, shrink
+from osasis.perception.vgg import STATISTICS_LAYERS, VggTrunk, shrink
 from osasis.style.config import LearnConfig
 from osasis.style.losses import Critic, Seen, cosine_distance
 
@@ -28,6 +30,7 @@ class VggCritic:
         windows: windows a side that pictures are looked at in for directions, at most as many as
             relu4_3 has places; 1 is the whole picture.
         structure: whether the structure loss is wanted.
+        mixed: whether the trunk multiplies in bfloat16, see `LearnConfig.mixed_precision`.
     """
 
     def __init__(
@@ -37,14 +40,15 @@ class VggCritic:
         *,
         windows: int = 1,
         structure: bool = False,
+        mixed: bool = False,
     ) -> None:
         self._judges, self._content_size = judges, content_size
-        self._windows, self._structure = windows, structure
+        self._windows, self._structure, self._mixed = windows, structure, mixed
 
     def look(self, x: Tensor) -> Seen:
         if self._content_size is not None:
             x = shrink(x, self._content_size)
-        activations = self._judges.trunk(x)
+        activations = look_through(self._judges.trunk, x, mixed=self._mixed)
         statistics = self._judges.statistics
         side = min(self._windows, *activations[STATISTICS_LAYERS - 1].shape[-2:])
         return Seen(
@@ -64,7 +68,7 @@ class VggCritic:
         )
 
     def _compared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        activations = self._judges.trunk(x)
+        activations = look_through(self._judges.trunk, x, mixed=self._mixed)
         statistics = self._judges.statistics.from_activations(activations)
         return statistics, self._judges.lpips.normalise(activations)
 
@@ -77,34 +81,62 @@ class SeparateCritic:
         judges: LPIPS, and the trunk for the structure loss.
         windows: windows a side, each embedded by itself; 1 is the whole picture.
         structure: whether the structure loss is wanted.
+        mixed: whether embedder and trunk multiply in bfloat16.
     """
 
     def __init__(
-        self, embedder: Embedder, judges: VggJudges, *, windows: int = 1, structure: bool = False
+        self,
+        embedder: Embedder,
+        judges: VggJudges,
+        *,
+        windows: int = 1,
+        structure: bool = False,
+        mixed: bool = False,
     ) -> None:
         self._embedder, self._judges = embedder, judges
-        self._windows, self._structure = windows, structure
+        self._windows, self._structure, self._mixed = windows, structure, mixed
 
     def look(self, x: Tensor) -> Seen:
         return Seen(
-            self._embedder(x),
+            self._embed(x),
             self._of_windows(x) if self._windows > 1 else None,
-            positions(self._judges.trunk(x)) if self._structure else None,
+            positions(self._look_through(x)) if self._structure else None,
         )
 
     def _of_windows(self, x: Tensor) -> Tensor:
         height, width = (n // self._windows for n in x.shape[2:])
         windows = x.unfold(2, height, height).unfold(3, width, width)
         windows = windows[:, :, : self._windows, : self._windows].permute(0, 2, 3, 1, 4, 5)
-        flat = self._embedder(windows.reshape(-1, 3, height, width))
+        flat = self._embed(windows.reshape(-1, 3, height, width))
         return flat.reshape(len(x), self._windows**2, -1)
 
     def set_reference(self, reference: Tensor) -> None:
-        self._reference = self._embedder(reference), reference
+        self._reference = self._compared(reference)
 
     def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        embedding, reference = self._reference
-        return cosine_distance(self._embedder(x), embedding), self._judges.lpips(x, reference)
+        embedding, features = self._compared(x)
+        return (
+            cosine_distance(embedding, self._reference[0]),
+            self._judges.lpips.distance(features, self._reference[1]),
+        )
+
+    def _compared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self._embed(x), self._judges.lpips.normalise(self._look_through(x))
+
+    def _look_through(self, x: Tensor) -> list[Tensor]:
+        return look_through(self._judges.trunk, x, mixed=self._mixed)
+
+    def _embed(self, x: Tensor) -> Tensor:
+        with mixed_precision(x.device, wanted=self._mixed, on_cpu=True):
+            embedding = self._embedder(x)
+        return embedding.float()
+
+
+def look_through(trunk: VggTrunk, x: Tensor, *, mixed: bool) -> list[Tensor]:
+    """The trunk's activations, of bfloat16 where `mixed`: what reads them makes them float32."""
+    with mixed_precision(x.device, wanted=mixed, on_cpu=True):
+        activations: list[Tensor] = trunk(x)
+    return activations
 
 
 def positions(activations: Sequence[Tensor]) -> Tensor:
@@ -114,16 +146,25 @@ def positions(activations: Sequence[Tensor]) -> Tensor:
     return F.adaptive_avg_pool2d(layer, side).flatten(2).transpose(1, 2)
 
 
-def load_critic(embedder: str | None, config: LearnConfig, device: torch.device) -> Critic:
-    """The critic for an embedder's name (see `get_embedder`); None is the embedded VGG one."""
+def load_critic(
+    embedder: str | None, config: LearnConfig, device: torch.device, *, compiled: bool = False
+) -> Critic:
+    """The critic for an embedder's name (see `get_embedder`); None is the embedded VGG one.
+
+    `compiled` is whether to compile the trunk of VGG.
+    """
     judges = load_judges(device=device)
+    if compiled:
+        compile_in_place(judges.trunk)
+    windows, mixed = config.direction_windows, config.mixed_precision
     structure = config.weights.structure > 0
     if embedder is None or embedder == DEFAULT_EMBEDDER:
         return VggCritic(
             judges,
             config.content_judge_size,
-            windows=config.direction_windows,
+            windows=windows,
             structure=structure,
+            mixed=mixed,
         )
     chosen = get_embedder(embedder, device, release_preprocessing=config.release_preprocessing)
-    return SeparateCritic(chosen, judges, windows=config.direction_windows, structure=structure)
+    return SeparateCritic(chosen, judges, windows=windows, structure=structure, mixed=mixed)

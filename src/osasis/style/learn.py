@@ -15,17 +15,19 @@ from torch import Tensor
 
 from osasis._version import __version__
 from osasis.base import Base, load_base
+from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError, UserError
+from osasis.hub.convert import with_prefix
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.style.bridge import bridge
 from osasis.style.config import PRESETS, LearnConfig
-from osasis.style.file import Style, StyleManifest, copy_unet
-from osasis.style.losses import style_targets
+from osasis.style.file import Style, StyleManifest
+from osasis.style.losses import Seen, StyleTargets, style_targets
 from osasis.style.photo_bank import squares_of
 from osasis.style.snapshot import Snapshot
-from osasis.style.update import Branch, Student, new_spn, update
+from osasis.style.trainee import Trainee
+from osasis.style.update import Branch, UpdateResult, update
 from osasis.style.workshop import Workshop
 from osasis.stylize.decode import invert
 from osasis.stylize.stylizer import Picture
@@ -90,11 +92,7 @@ class StyleLearner:
         self.total_updates = config.iterations * len(self._steps)
         self.updates = 0
         self._check_levels()
-        self._student, self._trained = self._new_student()
-        self._optimizers = [
-            torch.optim.Adam(self._trained.values(), lr=config.lr_unet),
-            torch.optim.Adam(self._student.spn.parameters(), lr=config.lr_spn),
-        ]
+        self._trainee = Trainee(base, config, seed, compiled=self._workshop.compiled)
         content = self._workshop.bank.content
         picture = self._thumbnail.tobytes()
         identity = (base.hash, repr(config), seed, self.embedder, content, picture)
@@ -107,19 +105,6 @@ class StyleLearner:
             raise UserError(
                 f"base {self.base.name!r} has levels 0 to {self.base.num_levels - 1}, not {outside}"
             )
-
-    def _new_student(self) -> tuple[Student, dict[str, torch.nn.Parameter]]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            spn = new_spn(self.config.spn)
-        diffae = copy_unet(self.base.diffae)
-        trained = diffae.unet.parameters_of_levels(
-            self.config.trained_levels, head=self.config.trained_head
-        )
-        for parameter in trained.values():
-            parameter.requires_grad_(True)
-        diffae.unet.train(self.config.train_mode)
-        return Student(diffae, spn.to(self.base.device)), trained
 
     @property
     def photographic_twin(self) -> Tensor | None:
@@ -164,12 +149,18 @@ class StyleLearner:
         targets = style_targets(self._style_B, self._style_B, critic, seen)
 
         def step() -> None:
-            update(
-                self._student, self._optimizers, content, style, seen, self._steps[0],
-                targets, critic, c.spn, c.weights, clip=c.learn_route.clip,
-            )  # fmt: skip
+            self._update(content, style, seen, self._steps[0], targets)
 
         return step
+
+    def _update(
+        self, content: Branch, style: Branch, seen: Seen, step: Step, targets: StyleTargets
+    ) -> UpdateResult:
+        c, shop = self.config, self._workshop
+        return update(
+            self._trainee.student, self._trainee.optimizers, content, style, seen, step, targets,
+            shop.critic, c.spn, c.weights, clip=c.learn_route.clip, portions=shop.portions,
+        )  # fmt: skip
 
     def _twin(self) -> Tensor:
         if self._style_A is None:
@@ -180,12 +171,12 @@ class StyleLearner:
         return self.updates % len(self._steps) == 0
 
     def _learn(self, style_A: Tensor) -> Iterator[StepRecord]:
-        c = self.config
-        bank, critic = self._workshop.bank, self._workshop.critic
+        self._keep_for_snapshot()
+        c, bank = self.config, self._workshop.bank
         photos = None
         if c.direction_from == "photos":
             photos = self._workshop.look(range(bank.size))
-        targets = style_targets(style_A, self._style_B, critic, photos)
+        targets = style_targets(style_A, self._style_B, self._workshop.critic, photos)
         z_style = self.base.encode(style_A)
         route = c.learn_route
         start = Branch(style_A, z_style, invert(self.base.diffae, style_A, z_style, route))
@@ -194,13 +185,8 @@ class StyleLearner:
             indices = photo_order(iteration, c.batch_size, bank.size, self.seed)
             content, style = bank.photos(indices), start
             seen = self._workshop.look(indices)
-            # a walk that was left in the middle begins anew, from the weights at its start
-            self._keep_for_snapshot()
             for step in self._steps:
-                result = update(
-                    self._student, self._optimizers, content, style, seen, step,
-                    targets, critic, c.spn, c.weights, clip=route.clip,
-                )  # fmt: skip
+                result = self._update(content, style, seen, step, targets)
                 bad = 0 if result.finite else bad + 1
                 if bad >= MAX_BAD_UPDATES:
                     raise OsasisError(
@@ -210,6 +196,9 @@ class StyleLearner:
                 content = replace(content, x_t=result.prediction.content_next)
                 style = replace(style, x_t=result.prediction.style_next)
                 self.updates += 1
+                if self._at_iteration_start():
+                    # a walk that is left in the middle begins anew, from the weights kept here
+                    self._keep_for_snapshot()
                 yield StepRecord("learn", self.updates, self.total_updates, result.losses)
 
     def style(self) -> Style:
@@ -222,8 +211,8 @@ class StyleLearner:
             raise OsasisError("nothing has been learned yet: run steps() first")
         c, base = self.config, self.base
         before = base.diffae.unet.state_dict()
-        tensors = {f"unet.{k}": p.detach() - before[k] for k, p in self._trained.items()}
-        tensors |= {f"spn.{k}": v for k, v in self._student.spn.state_dict().items()}
+        tensors = self._trainee.weights()
+        tensors |= {f"unet.{k}": v - before[k] for k, v in with_prefix(tensors, "unet.").items()}
         tensors["z_style"] = base.encode(self._style_B)
         levels = c.style_levels
         if levels is None:
@@ -250,13 +239,8 @@ class StyleLearner:
             self._snapshot.remove()
 
     def _state(self) -> dict[str, Tensor]:
-        state = {f"unet.{k}": p.detach() for k, p in self._trained.items()}
-        state |= {f"spn.{k}": v for k, v in self._student.spn.state_dict().items()}
-        for number, optimizer in enumerate(self._optimizers):
-            state |= optimizer_tensors(optimizer, f"adam{number}.")
-        if self._style_A is not None:
-            state["style_A"] = self._style_A
-        return state
+        twin = {} if self._style_A is None else {"style_A": self._style_A}
+        return self._trainee.state() | twin
 
     def _keep_for_snapshot(self) -> None:
         if self._snapshot is not None:
@@ -264,8 +248,6 @@ class StyleLearner:
 
     def _save_snapshot(self) -> None:
         if self._snapshot is not None:
-            if self._at_iteration_start():
-                self._keep_for_snapshot()
             self._snapshot.write()
 
     def _restore(self, snapshot: Snapshot) -> None:
@@ -275,13 +257,7 @@ class StyleLearner:
         state, self.updates = restored
         on_device = {k: v.to(self.base.device) for k, v in state.items()}
         self._style_A = on_device.pop("style_A", None)
-        with torch.no_grad():
-            for name, parameter in self._trained.items():
-                parameter.copy_(on_device[f"unet.{name}"])
-        spn = self._student.spn
-        spn.load_state_dict({k: on_device[f"spn.{k}"] for k in spn.state_dict()})
-        for number, optimizer in enumerate(self._optimizers):
-            restore_optimizer(optimizer, on_device, f"adam{number}.")
+        self._trainee.restore(on_device)
 
 
 def default_style_levels(num_levels: int) -> tuple[int, ...]:

@@ -33,13 +33,16 @@ class Seen:
         """(B, n, D) embeddings of the windows, or of the whole picture as the only one."""
         return self.embedding[:, None] if self.windows is None else self.windows
 
+    def __getitem__(self, rows: slice) -> Seen:
+        """What was seen in some of the pictures."""
+        windows = None if self.windows is None else self.windows[rows]
+        positions = None if self.positions is None else self.positions[rows]
+        return Seen(self.embedding[rows], windows, positions)
+
 
 def split(seen: Seen) -> list[Seen]:
     """What was seen, picture by picture: the inverse of `join`."""
-    none = [None] * len(seen.embedding)
-    windows = none if seen.windows is None else seen.windows.split(1)
-    positions = none if seen.positions is None else seen.positions.split(1)
-    return [Seen(*parts) for parts in zip(seen.embedding.split(1), windows, positions, strict=True)]
+    return [seen[i : i + 1] for i in range(len(seen.embedding))]
 
 
 def join(seen: Sequence[Seen]) -> Seen:
@@ -113,33 +116,50 @@ def style_losses(
     targets: StyleTargets,
     critic: Critic,
     weights: LossWeights,
+    *,
+    share: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Weighted losses of one update (the paper's Eqs. 15 to 18).
+    """Weighted losses of one update, or of a part of it (the paper's Eqs. 15 to 18).
 
     Args:
-        content: (B, 3, H, W) x0_hat of the content branch, I_B_in.
-        style: (1, 3, H, W) x0_hat of the style branch.
+        content: (B, 3, H, W) x0_hat of the content branch, I_B_in; B may be 0.
+        style: (1, 3, H, W) x0_hat of the style branch, or (0, 3, H, W).
         photos: what the critic sees in the photos I_A_in.
+        share: of the update's photos that are in `content`, so that the losses of its parts add
+            up to its own.
 
     Returns:
-        Scalars "cross_domain", "in_domain", "embedding", "l1", "lpips", and "overshoot" and
-        "structure" where they have a weight; their sum is the loss.
+        Scalars of the content branch, "cross_domain", "in_domain" and, where they have a weight,
+        "overshoot" and "structure"; of the style branch "embedding", "l1" and "lpips". Their sum is
+        the loss.
     """
-    seen = critic.look(content)
-    embedding_in, content_embedding = seen.embedding, photos.embedding
-    embedding_distance, perceptual_distance = critic.compare(style)
-    across = targets.embedding_B - targets.embedding_A
-    within = content_embedding - targets.embedding_A
+    losses: dict[str, Tensor] = {}
+    if len(content):
+        found = _content_losses(critic.look(content), photos, targets, weights)
+        losses |= {name: share * loss for name, loss in found.items()}
+    if len(style):
+        embedding_distance, perceptual_distance = critic.compare(style)
+        losses |= {
+            "embedding": weights.embedding * embedding_distance.mean(),
+            "l1": weights.l1 * F.l1_loss(style, targets.style_B),
+            "lpips": weights.lpips * perceptual_distance.mean(),
+        }
+    return losses
+
+
+def _content_losses(
+    seen: Seen, photos: Seen, targets: StyleTargets, weights: LossWeights
+) -> dict[str, Tensor]:
+    """Weighted means over pictures of the losses that compare results (`seen`) with photos."""
     w = weights
+    across = targets.embedding_B - targets.embedding_A
+    within = photos.embedding - targets.embedding_A
     moved = seen.parts - photos.parts
     cross = cosine_distance(moved, across[:, None])
+    inside = cosine_distance(within, seen.embedding - targets.embedding_B)
     losses = {
         "cross_domain": w.cross_domain * cross.mean(),
-        "in_domain": w.in_domain
-        * cosine_distance(within, embedding_in - targets.embedding_B).mean(),
-        "embedding": w.embedding * embedding_distance.mean(),
-        "l1": w.l1 * F.l1_loss(style, targets.style_B),
-        "lpips": w.lpips * perceptual_distance.mean(),
+        "in_domain": w.in_domain * inside.mean(),
     }
     if w.overshoot:
         further = F.relu(moved.norm(dim=-1) / across.norm(dim=-1, keepdim=True) - 1)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from osasis.device import mixed_precision
 from osasis.diffusion.ddim import ddim_step
 from osasis.diffusion.sample import timesteps
 from osasis.diffusion.schedule import Step
+from osasis.errors import OsasisError
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.models.spn import SPN, SPNConfig
 from osasis.style.config import LossWeights, SPNSettings
 from osasis.style.losses import Critic, Seen, StyleTargets, style_losses
+from osasis.style.portions import Portions
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,28 @@ class Branch:
     z_sem: Tensor
     x_t: Tensor
 
+    def __getitem__(self, rows: slice) -> Branch:
+        """Some of the photos."""
+        return Branch(self.x0[rows], self.z_sem[rows], self.x_t[rows])
+
 
 @dataclass(frozen=True)
 class Student:
-    """What learns: eps_B (a copy of the base) and the SPN."""
+    """What learns: eps_B (a copy of the base) and the SPN.
+
+    Attributes:
+        mixed_precision: whether eps_B multiplies in bfloat16, see `LearnConfig`.
+    """
 
     diffae: DiffAE
     spn: SPN
+    mixed_precision: bool = False
+
+    def eps(self, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """What eps_B predicts, (B, 3, H, W) in the dtype of `x_t`."""
+        with mixed_precision(x_t.device, wanted=self.mixed_precision, on_cpu=True):
+            eps_hat = self.diffae.eps(x_t, t, conditioning)
+        return eps_hat.to(x_t.dtype)
 
 
 def new_spn(settings: SPNSettings) -> SPN:
@@ -66,7 +84,10 @@ class Prediction:
 def predict(
     student: Student, content: Branch, style: Branch, step: Step, spn: SPNSettings, *, clip: bool
 ) -> Prediction:
-    """Move both branches one step with eps_B and SPN (Eqs. 12 to 14), in one batch."""
+    """Move both branches one step with eps_B and SPN (Eqs. 12 to 14), in one batch.
+
+    Either branch may be empty.
+    """
     x0 = torch.cat([content.x0, style.x0])
     count = len(content.x0)
     factor = torch.full((len(x0), 1, 1, 1), spn.weight, dtype=x0.dtype, device=x0.device)
@@ -75,7 +96,7 @@ def predict(
     x_t = torch.cat([content.x_t, style.x_t]) + structure
     z_sem = torch.cat([content.z_sem, style.z_sem])
     conditioning = Conditioning.plain(z_sem, student.diffae.num_levels)
-    eps_hat = student.diffae.eps(x_t, timesteps(x_t, step.t), conditioning)
+    eps_hat = student.eps(x_t, timesteps(x_t, step.t), conditioning)
     x_s, x0_hat = ddim_step(x_t, eps_hat, step, clip=clip)
     return Prediction(x0_hat[:count], x0_hat[count:], x_s[:count].detach(), x_s[count:].detach())
 
@@ -102,30 +123,76 @@ def update(
     weights: LossWeights,
     *,
     clip: bool,
+    portions: Portions | None = None,
 ) -> UpdateResult:
     """One update of eps_B and SPN through a single step of the walk down from t0.
 
     A loss or gradient that is not finite leaves the weights as they were.
+
+    Args:
+        portions: how many pictures, the style image among them, are in memory at once; the
+            gradients are those of the whole batch up to rounding, unless dropout is active. None
+            begins with all.
+
+    Raises:
+        OsasisError: too little memory for one picture, or for Adam's step.
     """
-    prediction = predict(student, content, style, step, spn, clip=clip)
-    parts = style_losses(
-        prediction.content_x0_hat,
-        prediction.style_x0_hat,
-        photos,
-        targets,
-        critic,
-        weights,
-    )
-    loss = torch.stack(list(parts.values())).sum()
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+
+    def differentiate(at_once: int) -> tuple[dict[str, Tensor], Prediction]:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        parts = []
+        for first in range(0, pictures, at_once):
+            part = slice(first, first + at_once)
+            # the style image is the last of the pictures
+            last = slice(0, 1 if part.stop >= pictures else 0)
+            predicted = predict(student, content[part], style[last], step, spn, clip=clip)
+            losses = style_losses(
+                predicted.content_x0_hat,
+                predicted.style_x0_hat,
+                photos[part],
+                targets,
+                critic,
+                weights,
+                share=len(predicted.content_x0_hat) / len(content.x0),
+            )
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+            parts.append((losses, predicted))
+        return _sums([losses for losses, _ in parts]), _joined([p for _, p in parts])
+
+    pictures = len(content.x0) + 1
+    losses, prediction = (portions or Portions(pictures)).attempt(differentiate, pictures)
     trained = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     gradients = [p.grad for p in trained if p.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
-    finite = bool(torch.isfinite(loss) and torch.isfinite(norms).all())
+    finite = bool(
+        torch.isfinite(torch.stack(list(losses.values()))).all() and norms.isfinite().all()
+    )
     if finite:
+        _step(optimizers)
+    numbers = {name: float(value) for name, value in losses.items()}
+    return UpdateResult({"total": sum(numbers.values()), **numbers}, prediction, finite)
+
+
+def _sums(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Sums of the losses over the parts of an update, in the order of `LossWeights`."""
+    names = [field.name for field in fields(LossWeights)]
+    found = {name: [p[name].detach() for p in parts if name in p] for name in names}
+    return {name: torch.stack(values).sum() for name, values in found.items() if values}
+
+
+def _joined(parts: Sequence[Prediction]) -> Prediction:
+    """The predictions of the parts of an update as those of the whole."""
+    names = [field.name for field in fields(Prediction)]
+    return Prediction(*(torch.cat([getattr(p, n).detach() for p in parts]) for n in names))
+
+
+def _step(optimizers: Sequence[Optimizer]) -> None:
+    try:
         for optimizer in optimizers:
             optimizer.step()
-    losses = {name: float(value.detach()) for name, value in parts.items()}
-    return UpdateResult({"total": sum(losses.values()), **losses}, prediction, finite)
+    except torch.OutOfMemoryError as error:
+        # weights may be half changed, so that trying again would be wrong
+        raise OsasisError(
+            "too little memory for Adam's step", hint="end other programs that use the device"
+        ) from error

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.device import compiling_pays
 from osasis.perception.registry import DEFAULT_EMBEDDER
 from osasis.style.bank import PART, ContentBank
 from osasis.style.config import LearnConfig
 from osasis.style.critic import load_critic
 from osasis.style.losses import Critic, Seen, join, split
 from osasis.style.photo_bank import PhotoBank
+from osasis.style.portions import Portions, portions_for
 
 
 class Workshop:
@@ -28,6 +30,7 @@ class Workshop:
         embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
         photos: (N, 3, H, W) in [-1, 1], what to learn on (`squares_of`); None draws photos from the
             base, as in the paper.
+        compiled: whether U-Net and VGG are compiled while learning; None compiles where it pays.
     """
 
     def __init__(
@@ -36,8 +39,15 @@ class Workshop:
         config: LearnConfig,
         embedder: str | None = None,
         photos: Tensor | None = None,
+        *,
+        compiled: bool | None = None,
     ) -> None:
         self.base, self.config = base, config
+        if compiled is None:
+            # dropout that is active draws other random numbers when it is compiled
+            updates = config.iterations * len(config.learn_route.decoding())
+            compiled = compiling_pays(base.device, updates) and not config.train_mode
+        self.compiled = compiled
         self.embedder = embedder or DEFAULT_EMBEDDER
         self.bank: ContentBank | PhotoBank = (
             ContentBank(base, config.bank, config.learn_route)
@@ -53,14 +63,27 @@ class Workshop:
         Raises:
             UserError: an embedder that is not there.
         """
-        return load_critic(self.embedder, self.config, self.base.device)
+        return load_critic(self.embedder, self.config, self.base.device, compiled=self.compiled)
+
+    @cached_property
+    def portions(self) -> Portions:
+        """How many pictures of an update are in memory at once."""
+        return portions_for(self.base, self.config)
 
     def look(self, indices: Sequence[int]) -> Seen:
         """What the critic sees in photos of the bank; each is looked at once."""
         missing = [i for i in dict.fromkeys(indices) if i not in self._seen]
         for first in range(0, len(missing), PART):
             part = missing[first : first + PART]
-            with torch.no_grad():
-                seen = self.critic.look(self.bank.photos(part).x0)
-            self._seen.update(zip(part, split(seen), strict=True))
+            self._seen.update(zip(part, self._look(part), strict=True))
         return join([self._seen[i] for i in indices])
+
+    def _look(self, indices: Sequence[int]) -> list[Seen]:
+        photos = self.bank.photos(indices).x0
+
+        def look(at_once: int) -> list[Seen]:
+            with torch.no_grad():
+                parts = [split(self.critic.look(x0)) for x0 in photos.split(at_once)]
+            return [seen for part in parts for seen in part]
+
+        return self.portions.attempt(look, len(indices))

@@ -1,0 +1,310 @@
+"""How an update is computed: in parts, in bfloat16, compiled; what it computes stays the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from osasis.base import Base
+from osasis.compiled import compile_in_place
+from osasis.device import mixed_precision
+from osasis.diffusion.route import Route
+from osasis.errors import OsasisError
+from osasis.hub.registry import configs
+from osasis.models.diffae import DiffAE
+from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.pretrain.config import load_config
+from osasis.style.config import PRESETS, SPNSettings, config_from_dict
+from osasis.style.critic import VggCritic, load_critic
+from osasis.style.file import copy_unet, load_style
+from osasis.style.learn import StyleLearner
+from osasis.style.losses import Seen, style_targets
+from osasis.style.portions import Portions, bytes_per_pixel, portions_for
+from osasis.style.update import Branch, Student, UpdateResult, new_spn, update
+from osasis.style.workshop import Workshop
+from osasis.stylize.stylizer import Stylizer
+
+from ..conftest import TINY, picture
+from .test_style import QUICK, run
+
+SPN = SPNSettings(channels=8, weight=0.5)
+PHOTOS = 5
+QUICK_FAST = replace(
+    PRESETS["fast"], iterations=2, batch_size=2, bank=QUICK.bank, learn_route=Route(4, 4)
+)
+
+
+class Updates:
+    """A student, its optimiser, and updates of it on pictures that are always the same."""
+
+    def __init__(
+        self, base: Base, critic: VggCritic, *, preset: str = "fast", mixed: bool = False
+    ) -> None:
+        self.weights = PRESETS[preset].weights
+        draw = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            spn = new_spn(SPN)
+        diffae = copy_unet(base.diffae)
+        diffae.unet.requires_grad_(True)
+        self.student, self.critic = Student(diffae, spn, mixed), critic
+        self.trained = [*diffae.unet.parameters(), *spn.parameters()]
+        self.optimizer = torch.optim.Adam(self.trained, lr=1e-3)
+        x0 = torch.rand(PHOTOS + 2, 3, 32, 32, generator=draw) * 2 - 1
+        x_t = torch.randn(PHOTOS + 1, 3, 32, 32, generator=draw)
+        branch = Branch(x0[1:], base.encode(x0[1:]), x_t)
+        self.content, self.style = branch[:PHOTOS], branch[PHOTOS:]
+        with torch.no_grad():
+            self.seen = VggCritic.look(critic, self.content.x0)
+        self.targets = style_targets(x0[1:2], x0[:1], critic, self.seen)
+
+    def __call__(self, portions: Portions | None = None) -> UpdateResult:
+        return update(
+            self.student, [self.optimizer], self.content, self.style, self.seen,
+            QUICK.learn_route.decoding()[0], self.targets, self.critic, SPN, self.weights,
+            clip=True, portions=portions,
+        )  # fmt: skip
+
+    def gradient(self) -> Tensor:
+        return torch.cat([p.grad.flatten() for p in self.trained if p.grad is not None])
+
+    def state(self) -> list[Tensor]:
+        moments = [v for s in self.optimizer.state.values() for v in s.values()]
+        return [t.detach().clone() for t in (*self.trained, *moments)]
+
+
+class SmallMemory(VggCritic):
+    """Runs out of memory with more than `room` pictures."""
+
+    room = 1
+
+    def look(self, x: Tensor) -> Seen:
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError
+        return super().look(x)
+
+
+@pytest.fixture(scope="module")
+def critic_of() -> Callable[..., VggCritic]:
+    loaded = load_critic(None, QUICK, torch.empty(0).device)
+    assert isinstance(loaded, VggCritic)
+
+    def make(
+        kind: type[VggCritic] = VggCritic, *, preset: str = "fast", mixed: bool = False
+    ) -> VggCritic:
+        config = PRESETS[preset]
+        structure, windows = config.weights.structure > 0, config.direction_windows
+        return kind(loaded._judges, windows=windows, structure=structure, mixed=mixed)
+
+    return make
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper"])
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5])
+def test_parts_of_an_update_add_up_to_it(
+    tiny_base: Base, critic_of: Callable[..., VggCritic], preset: str, at_once: int
+) -> None:
+    whole, parts = (Updates(tiny_base, critic_of(preset=preset), preset=preset) for _ in range(2))
+    one, other = whole(), parts(Portions(at_once))
+    weighted = {name for name, weight in asdict(whole.weights).items() if weight}
+    assert {name for name, loss in one.losses.items() if loss > 0} == {"total", *weighted}
+    assert other.losses == pytest.approx(one.losses, rel=1e-4)
+    assert list(other.losses) == list(one.losses)
+    expected = whole.gradient()
+    # rounding can turn a ReLU over (up to 3e-4; in float64 they differ by 8e-15)
+    assert float((parts.gradient() - expected).norm() / expected.norm()) < 1e-3
+    for name, value in vars(one.prediction).items():
+        torch.testing.assert_close(getattr(other.prediction, name), value, rtol=0, atol=1e-4)
+
+
+def test_out_of_memory_halves_the_portion_for_good(
+    tiny_base: Base, critic_of: Callable[..., VggCritic]
+) -> None:
+    small, whole = Updates(tiny_base, critic_of(SmallMemory)), Updates(tiny_base, critic_of())
+    portions = Portions(PHOTOS + 1)
+    for _ in range(2):
+        small(portions), whole(Portions(1))
+        assert portions.at_once == 1  # 6, 3, 1
+        for mine, theirs in zip(small.state(), whole.state(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_one_picture_too_much_changes_nothing(
+    tiny_base: Base, critic_of: Callable[..., VggCritic]
+) -> None:
+    updates = Updates(tiny_base, critic_of(SmallMemory))
+    updates.critic.room = PHOTOS  # type: ignore[attr-defined]
+    updates()
+    before = updates.state()
+    updates.critic.room = 0  # type: ignore[attr-defined]
+    with pytest.raises(OsasisError, match="too little memory"):
+        updates()
+    for mine, earlier in zip(updates.state(), before, strict=True):
+        torch.testing.assert_close(mine, earlier, rtol=0, atol=0)
+
+
+def test_a_step_without_memory_is_not_tried_again(
+    tiny_base: Base, critic_of: Callable[..., VggCritic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates = Updates(tiny_base, critic_of())
+    steps = []
+
+    def step() -> None:
+        steps.append(1)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(updates.optimizer, "step", step)
+    with pytest.raises(OsasisError, match="Adam's step"):
+        updates()
+    assert len(steps) == 1
+
+
+def test_portions_come_from_the_size_of_the_networks(
+    tiny_base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert portions_for(tiny_base, QUICK).at_once == QUICK.batch_size + 1
+    monkeypatch.setattr("osasis.style.portions.total_memory", lambda device: 1)
+    assert portions_for(tiny_base, QUICK).at_once == 1
+    released = load_config(configs()["ffhq-256"], data="unused").model.unet
+    per_picture = 256**2 * bytes_per_pixel(released, PRESETS["release"].spn.channels)
+    assert 3e9 < per_picture < 5e9
+
+
+def has_bfloat16() -> bool:
+    with mixed_precision(torch.empty(0).device, on_cpu=True):
+        return torch.is_autocast_enabled("cpu")
+
+
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="no bfloat16 on this CPU")
+
+
+@needs_bfloat16
+def test_bfloat16_goes_the_same_way(tiny_base: Base, critic_of: Callable[..., VggCritic]) -> None:
+    exact = Updates(tiny_base, critic_of())
+    mixed = Updates(tiny_base, critic_of(mixed=True), mixed=True)
+    one, other = exact(), mixed()
+    assert other.losses != one.losses
+    assert other.losses == pytest.approx(one.losses, rel=0.03, abs=1e-3)
+    similar = torch.cosine_similarity(mixed.gradient(), exact.gradient(), dim=0)
+    assert float(similar) > 0.99
+    assert all(p.dtype == torch.float32 for p in mixed.state())
+    for value in vars(other.prediction).values():
+        assert value.dtype == torch.float32
+
+
+@needs_bfloat16
+def test_a_style_learned_in_bfloat16_draws_the_same_picture(tiny_base: Base) -> None:
+    photo = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    drawn = []
+    for mixed in (False, True):
+        learner = StyleLearner(tiny_base, picture(1), replace(QUICK, mixed_precision=mixed))
+        run(learner)
+        drawn.append(Stylizer(tiny_base, learner.style()).stylize(photo))
+    plain = Stylizer(tiny_base).stylize(photo)
+    changed, between = ((x - drawn[0]).abs().mean() for x in (plain, drawn[1]))
+    assert 0 < float(between) < float(changed) / 3
+
+
+def test_bfloat16_is_for_those_who_ask() -> None:
+    with mixed_precision(torch.empty(0).device):
+        assert not torch.is_autocast_enabled("cpu")
+    with mixed_precision(torch.empty(0).device, wanted=False, on_cpu=True):
+        assert not torch.is_autocast_enabled("cpu")
+    assert [c.preset for c in PRESETS.values() if c.mixed_precision] == ["fast"]
+
+
+def test_styles_of_before_were_learned_in_float32() -> None:
+    before = asdict(PRESETS["fast"])
+    del before["mixed_precision"]
+    assert config_from_dict(before) == replace(PRESETS["fast"], mixed_precision=False)
+    assert not load_style("goya_josefa").manifest.config.mixed_precision
+
+
+def test_fast_learns_the_same_again_and_after_a_stop(tiny_base: Base, tmp_path: Path) -> None:
+    """With all that only `fast` has: bfloat16, windows, the photos' mean, overshoot."""
+
+    def learner(snapshot: Path | None = None) -> StyleLearner:
+        return StyleLearner(tiny_base, picture(1), QUICK_FAST, snapshot=snapshot)
+
+    whole, again, first = learner(), learner(), learner(tmp_path / "snapshot")
+    run(whole), run(again), run(first, updates=3)  # two updates are a walk
+    second = learner(tmp_path / "snapshot")
+    assert [r.done for r in run(second) if r.phase == "learn"] == [3, 4]
+    expected = whole.style().tensors
+    for other in (again, second):
+        for name, tensor in other.style().tensors.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_nothing_is_compiled_on_a_cpu_unless_asked(tiny_base: Base) -> None:
+    assert not Workshop(tiny_base, replace(QUICK, iterations=10_000)).compiled
+    assert Workshop(tiny_base, QUICK, compiled=True).compiled
+
+
+def test_without_a_compiler_networks_run_as_they_are(tmp_path: Path) -> None:
+    program = """
+import warnings
+import torch
+from osasis.compiled import compile_in_place
+class Network(torch.nn.Linear):
+    def forward(self, x):
+        return torch.nn.functional.silu(super().forward(x))
+networks = [Network(3, 3) for _ in range(2)]
+x = torch.ones(1, 3)
+before = [network(x) for network in networks]
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for network, value in zip(networks, before):
+        compile_in_place(network)
+        torch.testing.assert_close(network(x), value)
+        network(x).sum().backward()
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), value)
+        assert set(network.state_dict()) == {"weight", "bias"}
+ours = [str(w.message) for w in caught if "compiling failed" in str(w.message)]
+assert len(ours) == 1 and "so that networks run as they are" in ours[0], ours
+"""
+    cache = {"CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | cache, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_compiled_update_agrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    unet = replace(TINY.unet, channels=8, channel_mult=(1,), attention_resolutions=())
+    torch.manual_seed(0)
+    diffae = DiffAE(replace(TINY, unet=unet))
+    for parameter in diffae.unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    base = Base(
+        diffae, LatentNet(LatentNetConfig(16, 32, 3)), torch.zeros(16), torch.ones(16),
+        name="small", file_hash="none", device=torch.empty(0).device,
+    )  # fmt: skip
+    config = replace(PRESETS["paper"], weights=PRESETS["fast"].weights, direction_windows=4)
+    made = []
+    for compiled in (False, True):
+        critic = load_critic(None, config, base.device, compiled=compiled)
+        assert isinstance(critic, VggCritic)
+        made.append(Updates(base, critic))
+        if compiled:
+            compile_in_place(made[-1].student.diffae.unet)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="compiling failed")
+        plain, compiled_ = (updates() for updates in made)
+    assert compiled_.losses == pytest.approx(plain.losses, rel=1e-4)
+    expected = made[0].gradient()
+    assert float((made[1].gradient() - expected).norm() / expected.norm()) < 1e-4
