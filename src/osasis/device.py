@@ -46,11 +46,17 @@ def mixed_precision(
     Args:
         device: where is computed.
         wanted: False changes nothing anywhere.
-        on_cpu: also on CPUs that multiply bfloat16 themselves. Others only emulate it, and are
-            slower than in float32.
+        on_cpu: also on CPUs. Processors, of both kinds, that do not multiply bfloat16 themselves
+            only emulate it, and stay with float32, which is faster there.
     """
-    faster = device.type == "cuda" or (on_cpu and device.type == "cpu" and _cpu_has_bfloat16())
+    faster = (device.type == "cuda" and _gpu_has_bfloat16(device)) or (
+        on_cpu and device.type == "cpu" and _cpu_has_bfloat16()
+    )
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and faster)
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)  # NVIDIA's Ampere, every AMD Instinct
 
 
 def _cpu_has_bfloat16() -> bool:

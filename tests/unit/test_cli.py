@@ -275,7 +275,7 @@ def test_styles_and_their_shares(tmp_path: Path) -> None:
 def test_every_control_reaches_the_stylizer() -> None:
     args = parsed(
         "edit a.jpg --attribute smiling --style-strength 2 --style-levels 1 --swap-codes "
-        "--lambda-spn 0.5 --t0 40 --variation 0.1 --seed 3"
+        "--lambda-spn 0.5 --t0 40 --variation 0.1 --seed 3 --mixed-precision"
     )
     values = controls.control_values(args)
     parameters = signature(Stylizer.__init__).parameters

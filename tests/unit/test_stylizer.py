@@ -16,6 +16,7 @@ from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
 from .test_style import QUICK, run
+from .test_update import has_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,20 @@ def test_controls_change_the_result(tiny_base: Base, style: Style) -> None:
     for control in ({"style_levels": ()}, {"style_levels": (0, 1, 2)}, {"lambda_spn": 5.0}):
         changed = pixels(Stylizer(tiny_base, style, **control)(picture(2))[0])
         assert not np.array_equal(plain, changed), control
+
+
+@pytest.mark.parametrize("controls", [{}, {"strength": 0.5, "variation": 0.2}])
+def test_mixed_precision_draws_nearly_the_same(
+    tiny_base: Base, style: Style, controls: dict[str, float]
+) -> None:
+    plain = Stylizer(tiny_base, style, **controls)
+    mixed = Stylizer(tiny_base, style, mixed_precision=True, **controls)
+    x0 = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected, found = plain.stylize(x0), mixed.stylize(x0)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.01
+    if has_bfloat16():
+        assert not torch.equal(found, expected)
 
 
 def test_without_learning_and_with_one_code_it_is_the_base(tiny_base: Base, style: Style) -> None:

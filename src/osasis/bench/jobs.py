@@ -57,6 +57,7 @@ class Bench:
         planned += [self._resolution(factor) for factor in RESOLUTIONS]
         for preset in COMPARED:
             planned += [self._stylize(preset, n) for n in (PHOTOS if preset == "fast" else (1,))]
+        planned += [self._stylize("fast", n, mixed=True) for n in PHOTOS]
         planned += [(self._switch(), 0.0)]
         planned += [self._update(preset) for preset in COMPARED]
         return [job for job, cost in planned if self._affordable(job, cost)]
@@ -102,16 +103,21 @@ class Bench:
         name = f"U-Net evaluation, {side} px"
         return Job(name, self._evaluate(1, factor), 1, "resolution", side), factor**2
 
-    def _stylize(self, preset: str, count: int) -> tuple[Job, float]:
+    def _stylize(self, preset: str, count: int, *, mixed: bool = False) -> tuple[Job, float]:
         config = PRESETS[preset]
-        stylizer = Stylizer(self.base, untrained_style(self.base, config), batch_size=count)
+        stylizer = Stylizer(
+            self.base,
+            untrained_style(self.base, config),
+            batch_size=count,
+            mixed_precision=mixed,
+        )
         [photo] = to_images(torch.zeros(1, 3, self.base.image_size, self.base.image_size))
         evaluations = count * evaluations_of(config.stylize_route)
         job = Job(
-            f"stylize {count} photo{'s' * (count > 1)}, {preset}",
+            f"stylize {count} photo{'s' * (count > 1)}, {preset}{', bfloat16' * mixed}",
             lambda: stylizer([photo] * count),
             evaluations,
-            "photos" if preset == "fast" else "",
+            "photos" if preset == "fast" and not mixed else "",
             count,
         )
         return job, evaluations
