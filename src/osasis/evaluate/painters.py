@@ -39,6 +39,7 @@ STYLIZE_OPTIONS = {
     "variation",
     "seed",
     "swap_codes",
+    "mixed_precision",
 }
 
 
