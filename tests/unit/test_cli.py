@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -307,3 +308,31 @@ def test_shipped_configuration_is_valid() -> None:
     for name, path in configs().items():
         assert load_config(path, data="somewhere").name == name
     assert "faces-128" in configs()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc")
+def test_freed_memory_serves_the_next_tensor() -> None:
+    """Pages that the kernel has to map for 20 tensors of 48 MB, one after the other."""
+    code = """
+import resource, sys
+import torch
+from osasis.cli.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def use():
+    for _ in range(20):
+        torch.ones(12_000_000)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], capture_output=True, check=True
+            ).stdout
+        )
+        for how in ("keep", "give back")
+    }
+    assert faults["keep"] < 1000 < faults["give back"]

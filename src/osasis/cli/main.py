@@ -28,6 +28,7 @@ from osasis.cli import (
     studio,
     stylize,
 )
+from osasis.cli.memory import keep_freed_memory
 from osasis.errors import OsasisError, UserError
 
 COMMANDS = (
@@ -150,6 +151,7 @@ def _run(argv: Sequence[str]) -> int:
         if args.command is None:
             build_parser().print_help()
             return UserError.exit_code
+        keep_freed_memory()
         return int(args.run(args))
     finally:
         sys.stdout.flush()  # a reader that has left shows here, `--help` included, and not at exit
