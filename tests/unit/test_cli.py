@@ -316,7 +316,7 @@ def test_freed_memory_serves_the_next_tensor() -> None:
     code = """
 import resource, sys
 import torch
-from osasis.cli.memory import keep_freed_memory
+from osasis.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def use():

@@ -173,18 +173,17 @@ def style_cost(config: LearnConfig, update: float, evaluation: float) -> dict[st
         Counts ("updates", "bridge_evaluations", "bank_evaluations") and seconds ("learning",
         "bridge", "bank", "first_style", and "further_style", which finds the bank there).
     """
-    updates = config.iterations * len(config.learn_route.decoding())
     bridge_steps = max(1, int(config.bridge.steps * config.bridge.t0_ratio))
     bridge = config.bridge.candidates * bridge_steps
     bank = config.bank.size * (config.bank.decode_steps + len(config.learn_route.inversion()))
     seconds = {
-        "learning": updates * update,
+        "learning": config.updates * update,
         "bridge": bridge * evaluation,
         "bank": bank * evaluation,
     }
     further = seconds["learning"] + seconds["bridge"]
     return {
-        "updates": updates,
+        "updates": config.updates,
         "bridge_evaluations": bridge,
         "bank_evaluations": bank,
         **seconds,

@@ -263,8 +263,7 @@ def _learn_share(
     progress: Progress,
     workshop: Workshop,
 ) -> list[tuple[StyleTask, Outcome]]:
-    config = workshop.config
-    updates = config.iterations * len(config.learn_route.decoding())
+    updates = workshop.config.updates
     outcomes: list[tuple[StyleTask, Outcome]] = []
 
     def show(task: StyleTask, record: StepRecord) -> None:

@@ -28,8 +28,8 @@ from osasis.cli import (
     studio,
     stylize,
 )
-from osasis.cli.memory import keep_freed_memory
 from osasis.errors import OsasisError, UserError
+from osasis.memory import keep_freed_memory
 
 COMMANDS = (
     learn,

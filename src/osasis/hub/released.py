@@ -308,10 +308,9 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
     tensors["z_style"] = base.encode(to_tensor(small)).cpu()
     config = replace(RELEASE, iterations=iterations, spn=settings)
     levels = tuple(range(2 * base.num_levels // 3))
-    updates = iterations * len(config.learn_route.decoding())
     manifest = StyleManifest(
         name, base.name, base.hash, config.preset, 0, "clip", config.spn.weight, levels,
-        updates, __version__, config,
+        config.updates, __version__, config,
     )  # fmt: skip
     return Style(manifest, small, tensors)
 

@@ -137,6 +137,11 @@ class LearnConfig:
     mixed_precision: bool = False
     release_preprocessing: bool = False
 
+    @property
+    def updates(self) -> int:
+        """Updates of one style: one per decoding step of every walk."""
+        return self.iterations * len(self.learn_route.decoding())
+
     def __post_init__(self) -> None:
         if self.direction_from not in ("twin", "photos"):
             raise ValueError(

@@ -89,7 +89,7 @@ class StyleLearner:
         self._style_B = to_tensor(self._thumbnail).to(base.device)
         self._style_A: Tensor | None = None
         self._steps = config.learn_route.decoding()
-        self.total_updates = config.iterations * len(self._steps)
+        self.total_updates = config.updates
         self.updates = 0
         self._check_levels()
         self._trainee = Trainee(base, config, seed, compiled=self._workshop.compiled)

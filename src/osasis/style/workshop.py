@@ -45,8 +45,7 @@ class Workshop:
         self.base, self.config = base, config
         if compiled is None:
             # dropout that is active draws other random numbers when it is compiled
-            updates = config.iterations * len(config.learn_route.decoding())
-            compiled = compiling_pays(base.device, updates) and not config.train_mode
+            compiled = compiling_pays(base.device, config.updates) and not config.train_mode
         self.compiled = compiled
         self.embedder = embedder or DEFAULT_EMBEDDER
         self.bank: ContentBank | PhotoBank = (

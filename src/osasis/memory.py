@@ -1,4 +1,4 @@
-"""How a command uses memory."""
+"""How the process uses memory; commands ask for it, the library does not."""
 
 from __future__ import annotations
 
