@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from osasis.errors import UserError
+
+T = TypeVar("T")
+LAPTOP_MEMORY = 4 * 1024**3  # bytes, a usual share
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -74,29 +79,48 @@ def compiling_pays(device: torch.device, updates: int) -> bool:
     return device.type != "cpu" and updates >= 1000
 
 
+def with_room(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
+    """`work(n)` for the first n of `at_once`, its half and so on that memory suffices for; and n.
+
+    Args:
+        work: does everything, n pictures at once; it can be called again after it has failed.
+        at_once: 1 or more.
+
+    Raises:
+        torch.OutOfMemoryError: there is too little for 1.
+    """
+    while True:
+        try:
+            return work(at_once), at_once
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                raise
+        # outside of `except`, where the failed tensors are let go
+        at_once //= 2
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be used on `device`."""
-    return _memory(device, "MemAvailable")
+    return _memory(device)[0]
 
 
 def total_memory(device: torch.device) -> int:
     """Bytes that `device` has, used ones included."""
-    return _memory(device, "MemTotal")
+    return _memory(device)[1]
 
 
-def _memory(device: torch.device, field: str) -> int:
-    """Bytes of a GPU, else those that a field of /proc/meminfo tells."""
+def _memory(device: torch.device) -> tuple[int, int]:
+    """Bytes that are free, and all, of a GPU, else of the machine."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return int(free if field == "MemAvailable" else total)
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith(f"{field}:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 4 * 1024**3  # systems without /proc: a laptop's usual share
+        return int(free), int(total)
+    found = {"MemAvailable": LAPTOP_MEMORY, "MemTotal": LAPTOP_MEMORY}  # systems without /proc
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name in found:
+                found[name] = int(value.split()[0]) * 1024
+    return found["MemAvailable"], found["MemTotal"]
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from osasis.base import Base
-from osasis.device import total_memory
+from osasis.device import total_memory, with_room
 from osasis.errors import OsasisError
 from osasis.models.unet import UNetConfig
 from osasis.style.config import LearnConfig
@@ -43,19 +43,18 @@ class Portions:
         Raises:
             OsasisError: there is too little memory for one picture.
         """
-        while True:
-            at_once = min(self.at_once, pictures)
-            try:
-                return work(at_once)
-            except torch.OutOfMemoryError as error:
-                if at_once == 1:
-                    raise OsasisError(
-                        "the device has too little memory to learn on one picture at a time",
-                        hint="end other programs that use it, choose another device, or a base "
-                        "that draws smaller pictures",
-                    ) from error
-            # outside of `except`, where the failed tensors are let go
-            self.at_once = at_once // 2
+        wanted = min(self.at_once, pictures)
+        try:
+            done, at_once = with_room(work, wanted)
+        except torch.OutOfMemoryError as error:
+            raise OsasisError(
+                "the device has too little memory to learn on one picture at a time",
+                hint="end other programs that use it, choose another device, or a base "
+                "that draws smaller pictures",
+            ) from error
+        if at_once < wanted:
+            self.at_once = at_once
+        return done
 
 
 def portions_for(base: Base, config: LearnConfig) -> Portions:
@@ -63,8 +62,9 @@ def portions_for(base: Base, config: LearnConfig) -> Portions:
 
     Not of what is free at the moment: a seed would then not give the same style every time.
     """
-    trained = base.diffae.unet.parameters_of_levels(config.trained_levels).values()
-    room = total_memory(base.device) // 2 - BYTES_PER_WEIGHT * sum(p.numel() for p in trained)
+    trained = base.diffae.unet.parameters_of_levels(config.trained_levels, head=config.trained_head)
+    weights = sum(parameter.numel() for parameter in trained.values())
+    room = total_memory(base.device) // 2 - BYTES_PER_WEIGHT * weights
     per_picture = base.image_size**2 * bytes_per_pixel(base.diffae.config.unet, config.spn.channels)
     return Portions(max(1, min(config.batch_size + 1, int(room // per_picture))))
 

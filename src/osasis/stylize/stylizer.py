@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base
-from osasis.device import free_memory, mixed_precision
+from osasis.device import free_memory, mixed_precision, with_room
 from osasis.diffusion.noise import SeededNoise
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import load_image
@@ -150,20 +150,25 @@ class Stylizer:
         """
         if seeds is None:
             seeds = range(self._seed, self._seed + len(x0))
+
+        def draw(at_once: int) -> Tensor:
+            starts = range(0, len(x0), at_once)
+            parts = [slice(start, start + at_once) for start in starts]
+            return torch.cat(
+                [self._stylize(x0[part].to(self._base.device), seeds[part]) for part in parts]
+            )
+
         try:
-            return self._stylize(x0.to(self._base.device), seeds)
+            pictures, at_once = with_room(draw, len(x0))
         except torch.OutOfMemoryError as error:
-            if len(x0) == 1:
-                height, width = x0.shape[2:]
-                raise OsasisError(
-                    f"{self._base.device} has too little memory for one photo of "
-                    f"{height} x {width}",
-                    hint="end other programs that use it, or choose another device",
-                ) from error
-        # outside of `except`, where the failed batch's tensors are let go
-        half = self._batch_size = len(x0) // 2
-        parts = [self.stylize(x0[:half], seeds=seeds[:half])]
-        return torch.cat([*parts, self.stylize(x0[half:], seeds=seeds[half:])])
+            height, width = x0.shape[2:]
+            raise OsasisError(
+                f"{self._base.device} has too little memory for one photo of {height} x {width}",
+                hint="end other programs that use it, or choose another device",
+            ) from error
+        if at_once < len(x0):
+            self._batch_size = at_once
+        return pictures
 
     def _stylize(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
         squeezed = self._base.squeeze(x0)
