@@ -12,7 +12,7 @@ from PIL import Image
 
 from osasis.base import Base, load_base, save_base
 from osasis.models.diffae import DiffAE, DiffAEConfig
-from osasis.models.encoder import EncoderConfig
+from osasis.models.encoder import ThumbnailEncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.unet import UNetConfig
 
@@ -27,16 +27,9 @@ TINY = DiffAEConfig(
         z_dim=16,
         patch_size=2,
         patch_filter=True,
+        draft_size=8,
     ),
-    EncoderConfig(
-        image_size=32,
-        channels=32,
-        channel_mult=(1, 2),
-        num_res_blocks=1,
-        attention_resolutions=(),
-        z_dim=16,
-        patch_size=4,
-    ),
+    ThumbnailEncoderConfig(image_size=32, thumbnail_size=8, z_dim=16),
     prediction="v",
     null_code=True,
 )

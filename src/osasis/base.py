@@ -27,7 +27,7 @@ from osasis.hub.publish import base_card, find_published, write_folder
 from osasis.hub.registry import find_base
 from osasis.hub.weights import KEY, check_sizes, read_weights
 from osasis.models.diffae import DiffAE, DiffAEConfig
-from osasis.models.encoder import EncoderConfig
+from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.unet import UNet, UNetConfig
 
@@ -320,9 +320,8 @@ def save_base(
 def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
     """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
     rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
-    return DiffAEConfig(
-        UNetConfig(**_tuples(raw["unet"])), EncoderConfig(**_tuples(raw["encoder"])), **rest
-    )
+    encoder = encoder_config_class(raw["encoder"])(**_tuples(raw["encoder"]))
+    return DiffAEConfig(UNetConfig(**_tuples(raw["unet"])), encoder, **rest)
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:

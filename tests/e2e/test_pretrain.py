@@ -34,16 +34,12 @@ attention_resolutions = [4]
 time_dim = 64
 z_dim = 16
 patch_size = 4
+draft_size = 8
 
 [encoder]
 image_size = 32
-channels = 32
-channel_mult = [1, 2]
-num_res_blocks = 1
-attention_resolutions = []
+thumbnail_size = 8
 z_dim = 16
-patch_size = 4
-pool = false
 
 [latent_net]
 z_dim = 16
@@ -55,7 +51,6 @@ total_images = 160
 batch_size = 4
 learning_rate = 1e-3
 warmup_images = 8
-thumbnail_weight = 1.0
 checkpoint_seconds = 0.0
 
 [latent]

@@ -53,6 +53,30 @@ def test_released_ddpm_is_one_of_our_configurations() -> None:
     assert shapes(theirs) == shapes(model.state_dict())
 
 
+def test_the_draft_is_the_content_s_in_mixed_conditioning() -> None:
+    torch.manual_seed(0)
+    unet = UNet(TINY.unet)
+    assert unet.draft_filter is not None
+    torch.nn.init.ones_(unet.draft_filter.gain.bias)  # the draft itself is added to the output
+    x_t, t, z = torch.randn(1, 3, 48, 32), torch.tensor([400]), torch.randn(3, 1, 16)
+
+    def drawn(style: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return unet(x_t, t, Conditioning.mixed(style, content, (0, 1), 3))
+
+    # the last convolution starts at 0: what comes out is the filters' alone
+    assert torch.equal(drawn(z[0], z[2]), drawn(z[1], z[2]))
+    with torch.no_grad():
+        small = unet.draft(z[2]).view(1, 3, 8, 8) if unet.draft else z
+    large = torch.nn.functional.interpolate(small, (48, 32), mode="bicubic")
+    assert torch.allclose(drawn(z[0], z[2]), large, atol=1e-5)
+
+
+def test_a_draft_needs_a_code() -> None:
+    with pytest.raises(ValueError, match="without z_dim has none"):
+        replace(TINY.unet, z_dim=None)
+
+
 def test_weights_that_do_not_fit_are_named() -> None:
     spn = SPN(SPNConfig(32, None))
     state = dict(spn.state_dict())
@@ -113,7 +137,7 @@ def test_levels_own_disjoint_parameters() -> None:
     names = [name for part in per_level for name in part]
     assert len(names) == len(set(names))
     left = set(dict(unet.named_parameters())) - set(names)
-    assert {name.split(".")[0] for name in left} == {"time_embed", "middle_block"}
+    assert {name.split(".")[0] for name in left} == {"time_embed", "middle_block", "draft"}
 
 
 @pytest.mark.parametrize("levels", [None, (0, 1)])

@@ -105,8 +105,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(record: TrainRecord) -> str:
-    """The losses and the speed of an update in a few words."""
-    parts = [f"{k} {v:.4f}" for k, v in record.losses.items() if k != "total" and v]
+    """The loss and the speed of an update in a few words."""
+    parts = [] if record.loss is None else [f"loss {record.loss:.4f}"]
     if record.images_per_second:
         parts.append(f"{record.images_per_second:.1f} images/s")
     if record.skipped:

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from osasis.diffusion.schedule import IMAGE_SCHEDULE
 from osasis.models.conditioning import Conditioning
-from osasis.models.encoder import EncoderConfig, SemanticEncoder
+from osasis.models.encoder import (
+    EncoderConfig,
+    SemanticEncoder,
+    ThumbnailEncoder,
+    ThumbnailEncoderConfig,
+)
 from osasis.models.unet import UNet, UNetConfig
 
 
@@ -28,7 +33,7 @@ class DiffAEConfig:
     """
 
     unet: UNetConfig
-    encoder: EncoderConfig
+    encoder: EncoderConfig | ThumbnailEncoderConfig
     prediction: str = "eps"
     null_code: bool = False
 
@@ -46,7 +51,11 @@ class DiffAE(nn.Module):
             )
         self.config = config
         self.unet = UNet(config.unet)
-        self.encoder = SemanticEncoder(config.encoder)
+        self.encoder = (
+            ThumbnailEncoder(config.encoder)
+            if isinstance(config.encoder, ThumbnailEncoderConfig)
+            else SemanticEncoder(config.encoder)
+        )
         self.z_null = nn.Parameter(torch.zeros(config.encoder.z_dim)) if config.null_code else None
 
     @property

@@ -1,9 +1,11 @@
-"""The semantic encoder `z_sem = Enc(x0)` (DiffAE Eq. 6)."""
+"""Semantic encoders `z_sem = Enc(x0)` (DiffAE Eq. 6): the paper's, and one in closed form."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,9 +24,6 @@ class EncoderConfig:
         attention_resolutions: feature-map sizes, counted after the patch stem, with attention.
         z_dim: width of z_sem.
         patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
-        pool: average the last feature map over its places, as the released network does. Without,
-            the last map from features to z_sem weighs every place for itself, so that z_sem learns
-            sooner where things are (our own bases).
     """
 
     image_size: int
@@ -34,7 +33,28 @@ class EncoderConfig:
     attention_resolutions: tuple[int, ...]
     z_dim: int
     patch_size: int = 1
-    pool: bool = True
+
+
+@dataclass(frozen=True)
+class ThumbnailEncoderConfig:
+    """Shape of the encoder in closed form.
+
+    Attributes:
+        image_size: height and width of the image in pixels.
+        thumbnail_size: height and width of the thumbnail that z_sem describes.
+        z_dim: width of z_sem, the number of principal components.
+    """
+
+    image_size: int
+    thumbnail_size: int
+    z_dim: int
+
+
+def encoder_config_class(
+    table: Mapping[str, object],
+) -> type[EncoderConfig] | type[ThumbnailEncoderConfig]:
+    """Which of the two encoders a table of settings describes."""
+    return ThumbnailEncoderConfig if "thumbnail_size" in table else EncoderConfig
 
 
 class SemanticEncoder(nn.Module):
@@ -62,7 +82,7 @@ class SemanticEncoder(nn.Module):
             ResBlock(width, width), AttentionBlock(width), ResBlock(width, width)
         )
         self.norm_final = group_norm(width)
-        self.conv_final = nn.Conv2d(width, config.z_dim, 1 if config.pool else size)
+        self.conv_final = nn.Conv2d(width, config.z_dim, 1)
 
     def forward(self, x0: Tensor) -> Tensor:
         """Encode images.
@@ -77,6 +97,55 @@ class SemanticEncoder(nn.Module):
         for stage in self.input_blocks:
             x = stage(x)
         x = F.silu(self.norm_final(self.middle_block(x)))
-        if self.config.pool:
-            x = F.adaptive_avg_pool2d(x, 1)
-        return self.conv_final(x).flatten(1)
+        return self.conv_final(F.adaptive_avg_pool2d(x, 1)).flatten(1)
+
+
+class ThumbnailEncoder(nn.Module):
+    """z_sem as the whitened principal components of a thumbnail (engineering choice).
+
+    A convolutional encoder learns slowly from the denoising loss, because the U-Net sees most of
+    the image in x_t. These codes need no training: `fit` finds them in closed form, and the loss
+    leaves them alone. They describe pose, light, colour and expression linearly ("eigenfaces",
+    Turk and Pentland 1991).
+    """
+
+    def __init__(self, config: ThumbnailEncoderConfig) -> None:
+        super().__init__()
+        pixels = 3 * config.thumbnail_size**2
+        if config.z_dim > pixels:
+            raise ValueError(f"a thumbnail of {pixels} numbers has no {config.z_dim} components")
+        self.config = config
+        self.project = nn.Linear(pixels, config.z_dim).requires_grad_(False)
+
+    def thumbnails(self, x0: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as thumbnails (B, 3 * thumbnail_size**2), averages over areas."""
+        side = self.config.thumbnail_size
+        return F.interpolate(x0, size=(side, side), mode="area").flatten(1)
+
+    def forward(self, x0: Tensor) -> Tensor:
+        """As `SemanticEncoder.forward`; over photos like those of `fit`, mean 0 and variance 1."""
+        return self.project(self.thumbnails(x0))
+
+    @torch.no_grad()
+    def fit(self, mean: Tensor, covariance: Tensor) -> nn.Linear:
+        """Take the components from statistics of thumbnails.
+
+        Args:
+            mean: (P,) of thumbnails.
+            covariance: (P, P).
+
+        Returns:
+            The way back, z_sem to the nearest thumbnail, as a linear layer.
+        """
+        values, vectors = torch.linalg.eigh(covariance.double().cpu())
+        kept = slice(len(values) - self.config.z_dim, None)
+        # few images have fewer components than z_dim: the rest must not blow up
+        std = values[kept].clamp_min(1e-6 * float(values[-1])).sqrt().flip(0)
+        basis = vectors[:, kept].flip(1)
+        weight = (basis / std).T
+        self.project.weight.copy_(weight)
+        self.project.bias.copy_(-(weight @ mean.double().cpu()))
+        back = nn.Linear(self.config.z_dim, len(mean))
+        back.weight.copy_(basis * std)
+        back.bias.copy_(mean)
+        return back

@@ -37,6 +37,10 @@ class UNetConfig:
         dropout: dropout inside residual blocks, active in training mode only.
         patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
         patch_filter: add a `PatchFilter` of the input to the output (our patched networks).
+        draft_size: side of a small picture, the draft, that a linear layer draws from the middle
+            block's z_sem: the stem sees it, enlarged, beside x_t, and a `PatchFilter` of it is
+            added to the output. So the U-Net need not learn to paint from a vector, and in mixed
+            conditioning the draft is the content's. 0 is the released network, without.
     """
 
     image_size: int
@@ -51,6 +55,11 @@ class UNetConfig:
     dropout: float = 0.0
     patch_size: int = 1
     patch_filter: bool = False
+    draft_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draft_size and self.z_dim is None:
+            raise ValueError("a draft is drawn from z_sem: a network without z_dim has none")
 
     @property
     def num_levels(self) -> int:
@@ -79,7 +88,8 @@ class UNet(nn.Module):
             nn.Linear(config.time_dim, config.time_dim),
         )
         width = config.channels * config.channel_mult[0]
-        self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(3 * pixels, width, 3, padding=1)])])
+        seen = 6 * pixels if config.draft_size else 3 * pixels
+        self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(seen, width, 3, padding=1)])])
         skips = self._build_down(width)
         self.output_blocks = nn.ModuleList()
         self._build_up(skips)
@@ -88,6 +98,10 @@ class UNet(nn.Module):
         self.patch_filter = (
             PatchFilter(config.patch_size, config.time_dim) if config.patch_filter else None
         )
+        self.draft = self.draft_filter = None
+        if config.draft_size and config.z_dim:
+            self.draft = nn.Linear(config.z_dim, 3 * config.draft_size**2)
+            self.draft_filter = PatchFilter(config.patch_size, config.time_dim)
 
     def _res(self, in_channels: int, out_channels: int, direction: str | None = None) -> ResBlock:
         c = self.config
@@ -167,6 +181,7 @@ class UNet(nn.Module):
         modules: list[nn.Module] = [stage for stage, level in stages if level in wanted]
         if 0 in wanted:
             modules += [self.norm_final, *(head_modules if head else ())]
+            modules += [] if self.draft_filter is None else [self.draft_filter]
         chosen = {id(p) for module in modules for p in module.parameters()}
         return {name: p for name, p in self.named_parameters() if id(p) in chosen}
 
@@ -187,6 +202,9 @@ class UNet(nn.Module):
             levels, middle = conditioning.levels, conditioning.middle
         time_emb = self.time_embed(timestep_embedding(t, self.config.channels).to(x_t.dtype))
         patches = x = F.pixel_unshuffle(x_t, self.config.patch_size)
+        draft = self._draw_draft(middle, x_t)
+        if draft is not None:
+            x = torch.cat([patches, draft], dim=1)
         skips = []
         for stage, level in zip(self.input_blocks, self.input_levels, strict=True):
             # the stem is a plain convolution and ignores the embeddings
@@ -198,4 +216,15 @@ class UNet(nn.Module):
         x = self.conv_final(F.silu(self.norm_final(x)))
         if self.patch_filter is not None:
             x = x + self.patch_filter(patches, time_emb)
+        if self.draft_filter is not None and draft is not None:
+            x = x + self.draft_filter(draft, time_emb)
         return F.pixel_shuffle(x, self.config.patch_size)
+
+    def _draw_draft(self, z: Tensor | None, x_t: Tensor) -> Tensor | None:
+        """The draft of codes (B, z_dim) in patches, as large as `x_t`; None without one."""
+        if self.draft is None or z is None:
+            return None
+        side = self.config.draft_size
+        small = self.draft(z).to(x_t.dtype).unflatten(1, (3, side, side))
+        large = F.interpolate(small, x_t.shape[2:], mode="bicubic", align_corners=False)
+        return F.pixel_unshuffle(large, self.config.patch_size)

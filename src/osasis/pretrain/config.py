@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from osasis.errors import UserError
 from osasis.models.diffae import DiffAEConfig
-from osasis.models.encoder import EncoderConfig
+from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNetConfig
 from osasis.models.unet import UNetConfig
 
@@ -35,7 +35,6 @@ class TrainConfig:
         ema_decay: decay of the averaged weights per update.
         grad_clip: largest norm of the gradient.
         null_probability: how often z_sem is replaced by the null code.
-        thumbnail_weight: weight of the loss that teaches the encoder directly; see `DiffAELoss`.
         compiled: compile the network; takes minutes at the start, pays in runs of an hour.
         checkpoint_seconds: time between checkpoints.
         sheets: how many sheets of samples and reconstructions are drawn over the run.
@@ -49,7 +48,6 @@ class TrainConfig:
     ema_decay: float = 0.999
     grad_clip: float = 1.0
     null_probability: float = 0.15
-    thumbnail_weight: float = 0.0
     compiled: bool = False
     checkpoint_seconds: float = 300.0
     sheets: int = 0
@@ -131,7 +129,7 @@ def load_config(
         raise UserError(f"{path} lacks the sections {missing}")
     model = DiffAEConfig(
         unet=_build(UNetConfig, raw["unet"], "unet"),
-        encoder=_build(EncoderConfig, raw["encoder"], "encoder"),
+        encoder=_build(encoder_config_class(raw["encoder"]), raw["encoder"], "encoder"),
         **raw.get("model", {}),
     )
     source = data or raw.get("data")

@@ -237,6 +237,12 @@ class ImageStream:
         return image
 
 
+def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """At most `count` entries, evenly over all."""
+    places = np.linspace(0, len(entries), min(count, len(entries)), endpoint=False)
+    return [entries[int(place)] for place in places]
+
+
 def stack_images(images: Sequence[np.ndarray]) -> Tensor:
     """Decoded squares as one tensor (B, 3, H, W), float32 in [-1, 1]."""
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

@@ -22,9 +22,9 @@ from osasis.evaluate.networks import here, network_path, version_of
 from osasis.imaging.tensors import to_images
 from osasis.perception.judges import load_judges
 from osasis.perception.lpips import Lpips
-from osasis.pretrain.data import Entry, load_photos
+from osasis.pretrain.codes import encode_entries
+from osasis.pretrain.data import Entry, load_photos, spread
 from osasis.pretrain.probes import probe
-from osasis.pretrain.run import encode_entries
 from osasis.pretrain.sheets import draw_from_noise
 from osasis.pretrain.train import TrainRecord
 
@@ -107,12 +107,6 @@ def evaluate_base(
     if plan.labels and plan.training:
         found += _probes(base, plan, report)
     return found, pictures
-
-
-def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
-    """At most `count` entries, evenly over all."""
-    places = np.linspace(0, len(entries), min(count, len(entries)), endpoint=False)
-    return [entries[int(place)] for place in places]
 
 
 def _reconstructions(base: Base) -> dict[str, Callable[[Tensor, int], Tensor]]:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ from osasis.pretrain.train import TrainRecord
 
 LOG = "log.jsonl"
 CURVES = "tensorboard"
+CURVES_OF = ("loss", "learning_rate", "images_per_second")
 SECONDS = 10.0  # between two lines
 
 
@@ -35,7 +36,7 @@ class RunLog:
     def __init__(self, folder: Path, stage: str, images: int, *, seconds: float = SECONDS) -> None:
         self._path = folder / LOG
         self._seconds = seconds
-        self._sums: dict[str, float] = {}
+        self._sum = 0.0
         self._count = 0
         self._last: TrainRecord | None = None
         self._written = time.monotonic()
@@ -63,8 +64,7 @@ class RunLog:
 
     def add(self, record: TrainRecord) -> None:
         """Take one record in."""
-        for name, value in record.losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._sum += record.loss or 0.0
         self._count += 1
         self._last = record
         if time.monotonic() - self._written >= self._seconds:
@@ -73,22 +73,14 @@ class RunLog:
     def _write(self) -> None:
         if self._last is None or not self._count:
             return
-        losses = {name: total / self._count for name, total in self._sums.items()}
-        line = {**asdict(self._last), "losses": losses, "updates": self._count}
+        record = replace(self._last, loss=self._sum / self._count)
+        line = {**asdict(record), "updates": self._count}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._curves is not None:
-            self._draw(losses, self._last)
-        self._sums, self._count, self._written = {}, 0, time.monotonic()
-
-    def _draw(self, losses: Mapping[str, float], record: TrainRecord) -> None:
-        scalars = {f"loss/{name}": value for name, value in losses.items()}
-        scalars |= {
-            "learning_rate": record.learning_rate,
-            "images_per_second": record.images_per_second,
-        }
-        for name, value in scalars.items():
-            self._curves.add_scalar(name, value, record.images)
+            for name in CURVES_OF:
+                self._curves.add_scalar(name, getattr(record, name), record.images)
+        self._sum, self._count, self._written = 0.0, 0, time.monotonic()
 
     def _take_back(self, stage: str, images: int) -> None:
         if not self._path.exists():

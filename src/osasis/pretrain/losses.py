@@ -12,8 +12,6 @@ from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE, Schedule
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 
-THUMBNAIL = 4  # the thumbnail's side is the image's divided by this
-
 
 @dataclass(frozen=True)
 class Draw:
@@ -42,30 +40,16 @@ def draw(
 
 
 class DiffAELoss(nn.Module):
-    """A DiffAE in training.
+    """A DiffAE in training."""
 
-    Args:
-        config: of the DiffAE.
-        thumbnail: whether a linear layer, dropped after training, draws the image at a quarter of
-            its side from z_sem. The denoising loss alone teaches the encoder slowly, because the
-            U-Net sees most of the image in x_t; the thumbnail tells it directly (engineering
-            choice).
-    """
-
-    terms = ("denoising", "thumbnail")
-
-    def __init__(self, config: DiffAEConfig, *, thumbnail: bool) -> None:
+    def __init__(self, config: DiffAEConfig) -> None:
         super().__init__()
         self.diffae = DiffAE(config)
-        self.side = config.encoder.image_size // THUMBNAIL
-        self.thumbnail = (
-            nn.Linear(config.encoder.z_dim, 3 * self.side**2) if thumbnail else nn.Identity()
-        )
 
     def forward(self, x0: Tensor, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
-        """The terms of the loss, (2,): denoising (DiffAE Eq. 9, DDPM Eq. 14), thumbnail.
+        """The denoising loss (DiffAE Eq. 9, DDPM Eq. 14), a scalar.
 
-        The denoising loss is on the U-Net's own target, noise or v (2202.00512). Where `keep` is
+        It is on the U-Net's own target, noise or v (2202.00512). Where `keep` is
         False, z_sem is replaced by the null code (2207.12598).
 
         Args:
@@ -83,24 +67,18 @@ class DiffAELoss(nn.Module):
         target = eps
         if model.config.prediction == "v":
             target = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
-        denoising = F.mse_loss(out.float(), target)
-        if isinstance(self.thumbnail, nn.Identity):
-            return torch.stack([denoising, torch.zeros_like(denoising)])
-        small = F.interpolate(x0, size=(self.side, self.side), mode="area").flatten(1)
-        return torch.stack([denoising, F.mse_loss(self.thumbnail(z_sem).float(), small)])
+        return F.mse_loss(out.float(), target)
 
 
 class LatentLoss(nn.Module):
     """A latent DPM in training (DiffAE section 3.4)."""
-
-    terms = ("denoising",)
 
     def __init__(self, config: LatentNetConfig) -> None:
         super().__init__()
         self.latent_net = LatentNet(config)
 
     def forward(self, z: Tensor, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
-        """The L1 denoising loss over normalised codes (B, z_dim), as (1,); `keep` is unused."""
+        """The L1 denoising loss over normalised codes (B, z_dim); `keep` is unused."""
         alpha_bar = LATENT_SCHEDULE.alpha_bar_at(t)[:, :, 0, 0]
         z_t = alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * eps
-        return F.l1_loss(self.latent_net(z_t, t).float(), eps)[None]
+        return F.l1_loss(self.latent_net(z_t, t).float(), eps)

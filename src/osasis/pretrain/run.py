@@ -13,15 +13,9 @@ from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
 from osasis.imaging.save import save_image
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
+from osasis.pretrain.codes import encode_entries, fit_thumbnails
 from osasis.pretrain.config import PretrainConfig
-from osasis.pretrain.data import (
-    Entry,
-    ImageStream,
-    index_images,
-    load_photos,
-    stack_images,
-    try_decode,
-)
+from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
 from osasis.pretrain.log import RunLog
 from osasis.pretrain.losses import DiffAELoss, LatentLoss
 from osasis.pretrain.probes import probe, read_attributes
@@ -34,7 +28,6 @@ Records = Generator[TrainRecord, None, None]
 Statistics = tuple[Tensor, Tensor]
 
 MAX_CODES = 20_000  # images whose codes the latent DPM is trained on
-ENCODE_BATCH = 32
 SHEET_PHOTOS = 8
 
 
@@ -53,7 +46,7 @@ def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None =
     entries = index_images(config.data)
     labels = read_attributes(config.attributes) if config.attributes else {}
     model = yield from _train_diffae(config, entries, out, joined)
-    chosen = entries[:: max(1, len(entries) // MAX_CODES)]
+    chosen = spread(entries, MAX_CODES)
     _, codes = yield from encode_entries(model, chosen, joined.device, mirrored=True)
     mean, std = codes.mean(0), codes.std(0).clamp_min(1e-6)
     normalised = ((codes - mean) / std).to(joined.device)
@@ -84,10 +77,12 @@ def _train_diffae(
 ) -> Generator[TrainRecord, None, DiffAE]:
     """Train the DiffAE; returns the averaged networks."""
     train, unet = config.train, config.model.unet
-    torch.manual_seed(config.seed)
-    model = DiffAELoss(config.model, thumbnail=train.thumbnail_weight > 0).to(processes.device)
-    state = TrainState(model, train)
     folder = out / "diffae"
+    torch.manual_seed(config.seed)
+    model = DiffAELoss(config.model).to(processes.device)
+    if not has_state(folder):
+        yield from fit_thumbnails(model.diffae, spread(entries, MAX_CODES), processes.device)
+    state = TrainState(model, train)
     if has_state(folder):
         state.load(folder)
     # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
@@ -95,8 +90,7 @@ def _train_diffae(
     part = (processes.rank, processes.count)
     stream = ImageStream(entries, unet.image_size, train.batch_size, config.seed, part=part)
     stream.position = state.batches
-    weights = (1.0, train.thumbnail_weight)
-    stage = Stage("diffae", IMAGE_SCHEDULE, weights, config.seed, stream.bad)
+    stage = Stage("diffae", IMAGE_SCHEDULE, config.seed, stream.bad)
     batches = (batch.to(memory_format=torch.channels_last) for batch in stream)
     records = run_updates(stage, state, batches, folder, processes)
     every = train.total_images / train.sheets if train.sheets else float("inf")
@@ -127,45 +121,10 @@ def _logged(
 
 def _save_sheet(diffae: DiffAE, entries: Sequence[Entry], out: Path, images: int) -> None:
     size = diffae.config.unet.image_size
-    spread = entries[:: max(1, len(entries) // SHEET_PHOTOS)][:SHEET_PHOTOS]
-    photos = load_photos(spread, size)
+    photos = load_photos(spread(entries, SHEET_PHOTOS), size)
     device = next(diffae.parameters()).device
     sheet = training_sheet(diffae, photos.to(device))
     save_image(sheet, out / "sheets" / f"diffae-{images:09d}.png")
-
-
-@torch.no_grad()
-def encode_entries(
-    diffae: DiffAE,
-    entries: Sequence[Entry],
-    device: torch.device,
-    *,
-    mirrored: bool = False,
-) -> Generator[TrainRecord, None, tuple[list[str], Tensor]]:
-    """Encode images; unreadable ones are left out.
-
-    Args:
-        diffae: in evaluation mode.
-        entries: the images.
-        device: where the DiffAE lies.
-        mirrored: encode the mirror images too.
-
-    Returns:
-        Names without folder and suffix, and z_sem (N, z_dim) on the CPU, in the same order.
-    """
-    names: list[str] = []
-    codes = [torch.empty(0, diffae.config.encoder.z_dim)]
-    for start in range(0, len(entries), ENCODE_BATCH):
-        chunk = entries[start : start + ENCODE_BATCH]
-        decoded = [(Path(e.name).stem, try_decode(e, diffae.config.unet.image_size)) for e in chunk]
-        readable = [(name, image) for name, image in decoded if image is not None]
-        if readable:
-            x0 = stack_images([image for _, image in readable]).to(device)
-            for images in (x0, x0.flip(3)) if mirrored else (x0,):
-                names += [name for name, _ in readable]
-                codes.append(diffae.encode(images).float().cpu())
-        yield TrainRecord("encode", start + len(chunk), len(entries))
-    return names, torch.cat(codes)
 
 
 def _directions(
@@ -194,7 +153,7 @@ def _train_latent(
             index = torch.randint(len(codes), size, generator=source, device=codes.device)
             yield codes[processes.part(index)]
 
-    stage = Stage("latent", LATENT_SCHEDULE, (1.0,), config.seed)
+    stage = Stage("latent", LATENT_SCHEDULE, config.seed)
     records = run_updates(stage, state, batches(), folder, processes)
     yield from _logged(records, stage.name, state, out, processes)
     averaged: LatentNet = state.ema.latent_net  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from osasis.device import mixed_precision
 from osasis.diffusion.schedule import Schedule
-from osasis.pretrain.losses import DiffAELoss, LatentLoss, draw
+from osasis.pretrain.losses import draw
 from osasis.pretrain.processes import Processes, update_noise
 from osasis.pretrain.state import TrainState
 
@@ -22,10 +22,10 @@ class TrainRecord:
     """What one update did, or how far a stage without updates is.
 
     Attributes:
-        stage: "diffae", "encode" or "latent".
+        stage: "fit", "diffae", "encode" or "latent".
         images: images (codes, for the latent DPM) done so far.
         total_images: when the stage ends.
-        losses: terms of the loss and their weighted sum "total", means over the whole batch.
+        loss: mean over the whole batch; None in a stage without updates.
         learning_rate: rate of the update.
         images_per_second: since this process started the stage.
         bad_images: files skipped so far because they cannot be read.
@@ -35,7 +35,7 @@ class TrainRecord:
     stage: str
     images: int
     total_images: int
-    losses: Mapping[str, float] = field(default_factory=dict)
+    loss: float | None = None
     learning_rate: float = 0.0
     images_per_second: float = 0.0
     bad_images: int = 0
@@ -49,14 +49,12 @@ class Stage:
     Attributes:
         name: "diffae" or "latent".
         schedule: of the noise.
-        weights: of the terms of the loss, in their order.
         seed: of noise and timesteps.
         bad: names of unreadable files, filled while the data is read.
     """
 
     name: str
     schedule: Schedule
-    weights: tuple[float, ...]
     seed: int
     bad: set[str] = field(default_factory=set)
 
@@ -83,7 +81,6 @@ def run_updates(
     """
     train, device = state.config, processes.device
     module = processes.wrap(state.model, compiled=train.compiled)
-    weights = torch.tensor(stage.weights, device=device)
     saved = started = time.monotonic()
     begun_at = state.images
     try:
@@ -94,17 +91,16 @@ def run_updates(
             drawn = draw(shape, stage.schedule, train.null_probability, noise)
             state.optimizer.zero_grad(set_to_none=True)
             with mixed_precision(device):
-                terms = module(x0, *map(processes.part, (drawn.t, drawn.eps, drawn.keep)))
-            processes.backward((terms * weights).sum())
+                loss = module(x0, *map(processes.part, (drawn.t, drawn.eps, drawn.keep)))
+            processes.backward(loss)
             rate = state.learning_rate()
             state.apply()
             now = time.monotonic()
-            values = processes.mean(terms.detach())
             yield TrainRecord(
                 stage.name,
                 state.images,
                 train.total_images,
-                _named(state.model, values, float((values * weights).sum())),
+                float(processes.mean(loss.detach())),
                 rate,
                 (state.images - begun_at) / (now - started),
                 len(stage.bad),
@@ -116,8 +112,3 @@ def run_updates(
     finally:
         if processes.is_main:
             state.save(folder)
-
-
-def _named(model: torch.nn.Module, values: Tensor, total: float) -> dict[str, float]:
-    terms = model.terms if isinstance(model, (DiffAELoss, LatentLoss)) else ()
-    return {**dict(zip(terms, values.tolist(), strict=True)), "total": total}
