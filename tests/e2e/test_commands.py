@@ -127,9 +127,9 @@ def test_a_group_photo_comes_back_whole_and_is_not_done_twice(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("film", "nowhere.mp4", "--style", "goya_josefa"), "nowhere.mp4"),
+        (("film", "nowhere.mp4", "--style", "memling_maria"), "nowhere.mp4"),
         (("film", ASTRONAUT, "--style", "no_such_style"), "no_such_style"),
-        (("stylize", "nowhere.jpg", "--style", "goya_josefa"), "nowhere.jpg"),
+        (("stylize", "nowhere.jpg", "--style", "memling_maria"), "nowhere.jpg"),
         (("stylize", ASTRONAUT, "--style", "no_such_style"), "no_such_style"),
         (("stylize", ASTRONAUT, "--style", ASTRONAUT), "not a style file"),
         (("learn", "nowhere.jpg"), "nowhere.jpg"),

@@ -43,7 +43,7 @@ def test_the_command_writes_numbers_and_a_plot(
     assert four == pytest.approx(4 * one, rel=0.02)
     charts = ElementTree.parse(out / "bench.svg").findall(".//{*}polyline")
     assert len(charts) == 4
-    assert "75 evaluations with release, 10 with fast" in " ".join(capsys.readouterr().out.split())
+    assert "75 evaluations with release, 14 with fast" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_takes_too_long_is_named(tiny_base: Base) -> None:

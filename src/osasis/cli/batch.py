@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  osasis batch photos/ --style goya_josefa -o out/
+  osasis batch photos/ --style memling_maria -o out/
       every image of a folder; results are tables: out/results/*.parquet (id, image, key)
-  osasis batch shards/ --kind tar --style goya_josefa -o s3://mine/out
+  osasis batch shards/ --kind tar --style memling_maria -o s3://mine/out
       tar shards as WebDataset makes them, in a folder; results go to object storage
-  osasis batch photos.parquet --id-column url --image-column jpg --style goya_josefa -o out/
-  RAY_ADDRESS=auto osasis batch s3://mine/photos --style goya_josefa -o s3://mine/out
+  osasis batch photos.parquet --id-column url --image-column jpg --style memling_maria -o out/
+  RAY_ADDRESS=auto osasis batch s3://mine/photos --style memling_maria -o s3://mine/out
       on the cluster this machine belongs to; one worker per GPU
 
 Run the same command again and only what is not done is done; a photo is known by its id, not by its

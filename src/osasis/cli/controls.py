@@ -32,7 +32,7 @@ def style_share(text: str) -> tuple[str, float]:
         value = math.nan
     if not name or not math.isfinite(value) or value <= 0:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no style with a share above 0, such as goya_josefa=0.7"
+            f"{text!r} is no style with a share above 0, such as memling_maria=0.7"
         )
     return name, value
 

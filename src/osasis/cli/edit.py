@@ -31,9 +31,9 @@ examples:
       along a direction that comes with the base; 1 is the way from faces that do not smile to
       faces that do; writes edited/me.png
   osasis edit photos/ --attribute eyeglasses --attribute male=-1 -o out/
-  osasis edit me.jpg --attribute smiling=1.5 --guidance 8
+  osasis edit me.jpg --attribute smiling=1.5 --guidance 3
       the same, more visibly; more of the rest changes with it
-  osasis edit me.jpg --attribute smiling=1.5 --style goya_josefa
+  osasis edit me.jpg --attribute smiling=1.5 --style memling_maria
       the edited face in a style
   osasis edit me.jpg --text "a smiling face" --from "a face"
       any description; minutes a photo without a GPU. Needs CLIP (about 605 MB): where it is

@@ -21,10 +21,10 @@ CONTROLS = ("strength", "levels", "codes", "lambda", "t0", "variation", "seed", 
 
 EPILOG = """\
 examples:
-  osasis explore me.jpg --style goya_josefa -o sheet.png
+  osasis explore me.jpg --style memling_maria -o sheet.png
       about 35 small pictures, one row per control, the values below them
-  osasis explore me.jpg --style goya_josefa --rows strength,t0
-  osasis explore me.jpg --style goya_josefa --style renoir_seashore --rows mix
+  osasis explore me.jpg --style memling_maria --rows strength,t0
+  osasis explore me.jpg --style memling_maria --style cezanne_peasant --rows mix
 
 The rows are options of `osasis stylize`: --style-strength, --style-levels, --swap-codes,
 --lambda-spn, --t0, --variation, --seed (at variation 0.3), and --style NAME=SHARE for mixes. In a

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  osasis film clip.mp4 --style goya_josefa
+  osasis film clip.mp4 --style memling_maria
       writes clip-stylized.mp4; sound and times stay
   osasis film clip.mov --style painting.osasis.safetensors -o out.mp4 --steady 0.9
-  osasis film clip.mp4 --style goya_josefa --steady 0 --smooth 0
+  osasis film clip.mp4 --style memling_maria --steady 0 --smooth 0
       every frame by itself: this flickers
 
 The largest face is followed through the film; frames without one stay as they are.

@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  osasis stylize me.jpg --style goya_josefa
+  osasis stylize me.jpg --style memling_maria
       a style that is shipped, see `osasis models list`; writes stylized/me.png: your photo with
       every face in it redrawn
   osasis stylize photos/ 'more/**/*.jpg' --style painting.osasis.safetensors -o out/
       sub-folders are kept; run it again, and only what is new or changed is done
-  find . -name '*.jpg' | osasis stylize - --style goya_josefa
-  accelerate launch --num_processes 4 -m osasis stylize photos/ --style goya_josefa
+  find . -name '*.jpg' | osasis stylize - --style memling_maria
+  accelerate launch --num_processes 4 -m osasis stylize photos/ --style memling_maria
       several GPUs: each redraws its share of the photos; on CPUs it is
       `torchrun --nproc_per_node 2 -m osasis ...`; `osasis batch` is for millions
-  osasis stylize group.jpg --style goya_josefa --largest-face --crops --detail 0.8
-  osasis stylize square.png --style goya_josefa --no-align
+  osasis stylize group.jpg --style memling_maria --largest-face --crops --detail 0.8
+  osasis stylize square.png --style memling_maria --no-align
       the central square as it is; the result is as large as the base draws
-  osasis stylize me.jpg --style goya_josefa --style-strength 0.6
+  osasis stylize me.jpg --style memling_maria --style-strength 0.6
       between the photo (0) and the style as learned (1)
-  osasis stylize me.jpg --style goya_josefa=0.7 --style renoir_seashore=0.3
+  osasis stylize me.jpg --style memling_maria=0.7 --style cezanne_peasant=0.3
       a mix of two styles
-  osasis stylize me.jpg --style goya_josefa --variation 0.3 --seed 7
+  osasis stylize me.jpg --style memling_maria --variation 0.3 --seed 7
       the same photo, drawn a little differently for every seed
   osasis stylize me.jpg --style-image painting.png
       a preview in seconds, without learning: shows where the picture's code pulls colours and
       textures, far weaker than a style that `osasis learn` made
 
-`osasis explore me.jpg --style goya_josefa` draws a sheet of what each control does.
+`osasis explore me.jpg --style memling_maria` draws a sheet of what each control does.
 Photos that fail are listed at the end, and the exit status is then 1; all others are done. How
 each result was made is in the folder's manifest.jsonl, and in the PNG as the text "osasis".
 """

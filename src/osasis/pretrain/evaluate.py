@@ -90,6 +90,7 @@ def evaluate_base(
         The measurements, and pictures by title: photos, their reconstructions, samples.
     """
     photos = load_photos(spread(plan.photos, plan.photo_count), base.image_size)
+    inception = _inception(plan, base)  # before anything slow, since its file may be none
     lpips_file = here("lpips", plan.networks)
     lpips = load_judges(lpips_file, base.device).lpips
     identity = _identity(plan.networks)
@@ -102,8 +103,8 @@ def evaluate_base(
     for title, sampler in _samplers(base).items():
         drawn = _sample(sampler, plan.samples or BATCH, partial(report, title))
         pictures[title] = _pictures(drawn[:SHOWN])
-        if plan.samples and plan.training and here("inception", plan.networks):
-            found.append(_fid(title, drawn, base, plan, report))
+        if inception is not None:
+            found.append(_fid(title, drawn, inception, base, plan, report))
     if plan.labels and plan.training:
         found += _probes(base, plan, report)
     return found, pictures
@@ -188,9 +189,21 @@ def _sample(
     return torch.cat(drawn)
 
 
-def _fid(title: str, drawn: Tensor, base: Base, plan: Plan, report: Report) -> Measurement:
-    path = network_path("inception", plan.networks)
-    features = InceptionFeatures(path, "fid", base.device)
+def _inception(plan: Plan, base: Base) -> InceptionFeatures | None:
+    path = here("inception", plan.networks)
+    if path is None or not plan.samples or not plan.training:
+        return None
+    return InceptionFeatures(path, "fid", base.device)
+
+
+def _fid(
+    title: str,
+    drawn: Tensor,
+    features: InceptionFeatures,
+    base: Base,
+    plan: Plan,
+    report: Report,
+) -> Measurement:
     real = load_photos(spread(plan.training, len(drawn)), base.image_size)
 
     def counted(images: Tensor, phase: str) -> Iterator[Image.Image]:
@@ -200,7 +213,8 @@ def _fid(title: str, drawn: Tensor, base: Base, plan: Plan, report: Report) -> M
 
     ours = features(counted(drawn, f"FID features of {title}"))
     theirs = features(counted(real, "FID features of training images"))
-    how = f"Inception-v3 of FID {version_of(path)}, {features.resize}"
+    version = version_of(network_path("inception", plan.networks))
+    how = f"Inception-v3 of FID {version}, {features.resize}"
     how += f", against {len(real)} training images"
     return Measurement(f"{title}: FID", frechet_distance(ours, theirs), len(drawn), how)
 

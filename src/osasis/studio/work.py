@@ -50,7 +50,7 @@ from osasis.stylize.stylizer import Stylizer
 Steps = Generator[Step, None, None]
 PREVIEW_FILE, SNAPSHOT, SHEET_FILE = "preview.webp", "snapshot.safetensors", "picture.png"
 # shipped, so that an empty page never greets anyone; scripts/studio_examples.py makes them
-EXAMPLES = ("astronaut", "astronaut-goya_josefa", "astronaut-sheet")
+EXAMPLES = ("astronaut", "astronaut-memling_maria", "astronaut-sheet")
 _PREVIEW_SHARE = 0.12  # of learning's time, at most, goes into previews
 _PHASES = {
     "bridge": "1 of 3: looking at the picture",

@@ -184,12 +184,12 @@ FAST = LearnConfig(
     lr_unet=2e-4,
     lr_spn=1e-3,
     learn_route=Route(20, 10),
-    # 5 evaluations each way; docs/PERFORMANCE.md says how this was chosen
-    stylize_route=Route(10, 10, spacing="time^1.5", structure_span=100),
+    # 7 evaluations each way; docs/PERFORMANCE.md says how this was chosen
+    stylize_route=Route(14, 14, spacing="time^1.5", structure_span=100),
     weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0, overshoot=2.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
     bank=BankConfig(size=24, latent_steps=100),
-    spn=SPNSettings(channels=32, zero_init=True),
+    spn=SPNSettings(channels=32, style_weight=1.0, zero_init=True),
     trained_levels=(0, 1),
     trained_head=False,
     direction_from="photos",

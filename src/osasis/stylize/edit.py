@@ -16,7 +16,7 @@ Edit = Callable[[Tensor, Tensor], Tensor]
 
 # docs/GUIDE.md says how these were chosen
 EDIT_ROUTE = Route(20, 20, t0_ratio=1.0)
-ATTRIBUTE_GUIDANCE = 4.0
+ATTRIBUTE_GUIDANCE = 2.0
 
 
 class AttributeEdit:
