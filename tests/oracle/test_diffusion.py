@@ -223,7 +223,7 @@ def test_nodes_by_log_snr() -> None:
     moves = np.diff([half_log_snr(float(IMAGE_SCHEDULE.alpha_bar[t])) for t in coarse])
     np.testing.assert_allclose(moves, moves.mean(), rtol=0.1)
     fast = PRESETS["fast"].stylize_route
-    assert len(fast.inversion()) == len(fast.decoding()) == 5
+    assert len(fast.inversion()) == len(fast.decoding()) == 7
     route = Route(8, 8, solver="dpm++2m", spacing="log-snr")
     assert [len(route.until(t0).inversion()) for t0 in (1, 100, 500, 1000)] == [1, 3, 5, 8]
     for t0 in (1, 100, 500, 1000):

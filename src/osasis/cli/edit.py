@@ -99,7 +99,7 @@ def _add_edits(parser: argparse.ArgumentParser) -> None:
         type=amount,
         metavar="G",
         help="how much of the edit's effect on every step is taken; 1 is plain decoding with the "
-        "edited code (default: 4 for attributes; 1 with --text or --style)",
+        "edited code (default: 2 for attributes; 1 with --text or --style)",
     )
     group.add_argument(
         "--clip",
