@@ -96,6 +96,8 @@ def test_too_little_data(tmp_path: Path, folder: Path) -> None:
         path.write_text("no picture")
     with pytest.raises(UserError, match="cannot be read"):
         next(iter(ImageStream(index_images(str(folder)), 32, 5, seed=0)))
+    with pytest.raises(UserError, match="none of 10 training images can be read"):
+        finish(configured(folder), tmp_path / "run")
 
 
 def finish(config: PretrainConfig, out: Path, stop: int | None = None) -> list[TrainRecord]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from osasis.errors import UserError
 from osasis.models.diffae import DiffAE
 from osasis.models.encoder import ThumbnailEncoder
 from osasis.pretrain.data import Entry, stack_images, try_decode
@@ -63,6 +64,9 @@ def fit_thumbnails(
     """Find a thumbnail encoder's components, and start the U-Net's draft as the way back.
 
     Photos count with their mirror images. Nothing is done for other encoders.
+
+    Raises:
+        UserError: no image can be read.
     """
     encoder, draft = diffae.encoder, diffae.unet.draft
     if not isinstance(encoder, ThumbnailEncoder):
@@ -77,6 +81,8 @@ def fit_thumbnails(
         total += thumbnails.sum(0)
         products += thumbnails.T @ thumbnails
         yield TrainRecord("fit", done, len(entries))
+    if not seen:
+        raise UserError(f"none of {len(entries)} training images can be read")
     mean = total / seen
     back = encoder.fit(mean, products / seen - torch.outer(mean, mean))
     if draft is not None and draft.out_features == size:

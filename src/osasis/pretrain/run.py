@@ -80,16 +80,17 @@ def _train_diffae(
     folder = out / "diffae"
     torch.manual_seed(config.seed)
     model = DiffAELoss(config.model).to(processes.device)
-    if not has_state(folder):
-        yield from fit_thumbnails(model.diffae, spread(entries, MAX_CODES), processes.device)
-    state = TrainState(model, train)
-    if has_state(folder):
-        state.load(folder)
-    # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     part = (processes.rank, processes.count)
     stream = ImageStream(entries, unet.image_size, train.batch_size, config.seed, part=part)
+    continues = has_state(folder)
+    if not continues:
+        yield from fit_thumbnails(model.diffae, spread(entries, MAX_CODES), processes.device)
+    state = TrainState(model, train)
+    if continues:
+        state.load(folder)
     stream.position = state.batches
+    # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = Stage("diffae", IMAGE_SCHEDULE, config.seed, stream.bad)
     batches = (batch.to(memory_format=torch.channels_last) for batch in stream)
     records = run_updates(stage, state, batches, folder, processes)

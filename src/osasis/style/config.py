@@ -184,7 +184,7 @@ FAST = LearnConfig(
     lr_unet=2e-4,
     lr_spn=1e-3,
     learn_route=Route(20, 10),
-    # 7 evaluations each way; docs/PERFORMANCE.md says how this was chosen
+    # 7 evaluations each way; docs/RESULTS.md says how this was chosen
     stylize_route=Route(14, 14, spacing="time^1.5", structure_span=100),
     weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0, overshoot=2.0),
     bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
