@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import stat
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,12 +13,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
+MAX_ASPECT = 100  # longer side, in shorter sides
+MAX_BYTES = 256_000_000  # of a picture's file
+MAX_SCANS = 64  # passes over a progressive JPEG, about ten in a real one
 
 # Only these decoders: a file with another suffix is still recognised by its content, but Pillow's
 # rarely used readers (some of which start other programs) never see what a stranger uploads.
@@ -24,6 +30,10 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
 _CONVERT_HINT = "convert it to PNG, JPEG or WebP and try again"
 _ORIENTATION_TAG = 0x0112
+_TILE_TAGS = (0x0142, 0x0143)  # TIFF's width and height of a tile
+_TILE_PIXELS = 4_000_000  # of a tile that may be larger than the whole picture
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # after a scan's data
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,7 +63,12 @@ def load_image(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS
         return _checked_decode(source, "the image", max_pixels)
     path = Path(source).expanduser()
     _check_file(path)
-    return _decode(path, str(path), max_pixels)
+    try:
+        return _decode(read_regular(path), str(path), max_pixels)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}", hint="check who may read the file"
+        ) from error
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -62,17 +77,45 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         UserError: empty, not an image, damaged, too large or too small.
     """
+    return _decode(data, "the image", max_pixels)
+
+
+def read_regular(path: Path, offset: int = 0, length: int | None = None) -> bytes:
+    """Bytes of a regular file, all or `length` from `offset`: a pipe or device does not hang it.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is no regular file, or more than `MAX_BYTES` are asked for.
+    """
+    # a pipe without a writer would be waited for
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise UserError(f"{path} is not a regular file", hint="name a picture's file")
+        length = found.st_size if length is None else length
+        if not 0 <= length <= MAX_BYTES:
+            raise UserError(
+                f"{path} is too large: {length / 1e6:.0f} MB for a picture, "
+                f"at most {MAX_BYTES / 1e6:.0f} MB are read"
+            )
+        file.seek(offset)
+        return file.read(length)
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
     if not data:
-        raise UserError("the image is empty (0 bytes)", hint="copy or download it again")
-    return _decode(io.BytesIO(data), "the image", max_pixels)
-
-
-def _decode(file: Path | io.BytesIO, name: str, max_pixels: int) -> Image.Image:
+        raise UserError(f"{name} is empty (0 bytes)", hint="copy or download it again")
+    if _scans(data) > MAX_SCANS:
+        raise UserError(
+            f"{name} is a JPEG of more than {MAX_SCANS} scans, which takes minutes to decode",
+            hint=_CONVERT_HINT,
+        )
     try:
         with warnings.catch_warnings():
             # Pillow warns above its own limit; ours is lower and is an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(file, formats=_FORMATS)
+            opened = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:
@@ -81,13 +124,23 @@ def _decode(file: Path | io.BytesIO, name: str, max_pixels: int) -> Image.Image:
             hint=f"if it opens in a picture viewer, {_CONVERT_HINT}",
         ) from error
     except _DECODE_ERRORS as error:
-        if isinstance(error, OSError) and error.errno:  # the system's word, not the decoder's
-            raise UserError(
-                f"{name} cannot be read: {error.strerror}", hint="check who may read the file"
-            ) from error
         raise _damaged(name, error) from error
     with opened:
         return _checked_decode(opened, name, max_pixels)
+
+
+def _scans(data: bytes) -> int:
+    """Scans of a JPEG, counted up to one more than are allowed; 0 for other files."""
+    if not data.startswith(b"\xff\xd8"):
+        return 0
+    place, count = 2, 0
+    while count <= MAX_SCANS and (found := _MARKER.search(data, place)):
+        marker, place = data[found.end() - 1], found.end()
+        if marker == _END_OF_IMAGE:
+            break
+        place += int.from_bytes(data[place : place + 2], "big")
+        count += marker == _START_OF_SCAN
+    return count
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
@@ -164,6 +217,12 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Ima
             f"{name} is too small: {width} x {height} pixels",
             hint=f"each side needs at least {MIN_SIDE} pixels, and 256 or more look good",
         )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UserError(
+            f"{name} is too long: {width} x {height} pixels, at most {MAX_ASPECT} to 1",
+            hint="cut out the part that matters",
+        )
+    _check_tile(image, name)
     try:
         image.load()
     except _DECODE_ERRORS as error:
@@ -177,6 +236,20 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Ima
         ) from error
     turn = _TURNS.get(_orientation(image))
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _check_tile(image: Image.Image, name: str) -> None:
+    """Refuse a TIFF whose tiles are much larger than itself: a decoder makes room for a whole one.
+
+    Raises:
+        UserError: they are.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    sides = [tags.get(tag, 1) for tag in _TILE_TAGS]
+    if not all(isinstance(side, int) for side in sides):
+        raise _damaged(name, ValueError(f"tiles of {sides}"))
+    if sides[0] * sides[1] > max(_TILE_PIXELS, 2 * image.width * image.height):
+        raise _damaged(name, ValueError(f"tiles of {sides[0]} x {sides[1]} pixels"))
 
 
 def _orientation(image: Image.Image) -> int:

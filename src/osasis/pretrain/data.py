@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import tarfile
 from collections import deque
@@ -16,11 +15,11 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
 from osasis.errors import OsasisError, UserError
-from osasis.imaging.load import IMAGE_SUFFIXES, load_image
+from osasis.imaging.load import IMAGE_SUFFIXES, MAX_BYTES, decode_image, read_regular
 from osasis.imaging.tensors import fit_square
 
 HUB_PREFIX = "hf:"
@@ -46,24 +45,41 @@ class FileEntry:
     name: str
 
     def read(self) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.length)
+        return read_regular(self.path, self.offset, self.length)
+
+
+@dataclass(frozen=True)
+class BadEntry:
+    """Something in the data that is no image's file; it counts as one that cannot be read."""
+
+    name: str
+    reason: str
+
+    def read(self) -> bytes:
+        raise OsasisError(f"{self.name} {self.reason}")
 
 
 @dataclass(frozen=True)
 class HubEntry:
-    """Row `index` of a Hugging Face data set whose images are not decoded."""
+    """Row `index` of a Hugging Face data set whose images are not decoded.
+
+    A row may name a file instead of holding it: one below `root` is read, no other.
+    """
 
     rows: Any
     column: str
     index: int
     name: str
+    root: Path
 
     def read(self) -> bytes:
-        image = self.rows[self.index][self.column]
-        data: bytes = image["bytes"] or Path(image["path"]).read_bytes()
-        return data
+        image = self.rows[self.index][self.column] or {}
+        if image.get("bytes"):
+            return bytes(image["bytes"])
+        path = Path(image.get("path") or "").resolve()
+        if not path.is_relative_to(self.root):
+            raise OsasisError(f"{self.name} names a file outside of its data set")
+        return read_regular(path)
 
 
 def index_images(source: str) -> Sequence[Entry]:
@@ -80,10 +96,10 @@ def index_images(source: str) -> Sequence[Entry]:
     if source.startswith(HUB_PREFIX):
         return _index_hub(source[len(HUB_PREFIX) :])
     path = Path(source).expanduser()
-    entries: list[FileEntry] = []
+    entries: list[Entry] = []
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        entries = [FileEntry(p, 0, p.stat().st_size, str(p.relative_to(path))) for p in files]
+        entries = [_file_entry(file, str(file.relative_to(path))) for file in files]
     else:
         for shard in sorted(path.parent.glob(path.name)):
             entries += _index_tar(shard)
@@ -96,16 +112,35 @@ def index_images(source: str) -> Sequence[Entry]:
     return entries
 
 
-def _index_tar(shard: Path) -> list[FileEntry]:
+def _file_entry(file: Path, name: str) -> Entry:
+    if not file.is_file():
+        return BadEntry(name, "is no regular file")
+    return FileEntry(file, 0, file.stat().st_size, name)
+
+
+def _index_tar(shard: Path) -> list[Entry]:
+    entries: list[Entry] = []
     try:
         with tarfile.open(shard, "r:") as tar:
-            members = [m for m in tar if m.isfile()]
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(
-            f"{shard} is not a tar file that can be read: {error}",
-            hint="shards are plain tar files, not compressed",
-        ) from error
-    return [FileEntry(shard, m.offset_data, m.size, m.name) for m in members]
+            for member in tar:
+                if not 0 <= member.size <= shard.stat().st_size:
+                    raise tarfile.ReadError(f"{member.name} claims {member.size} bytes")
+                if member.isfile():
+                    entries.append(_member_entry(shard, member))
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        if not entries:
+            raise UserError(
+                f"{shard} is not a tar file that can be read: {error}",
+                hint="shards are plain tar files, not compressed",
+            ) from error
+        entries.append(BadEntry(f"the rest of {shard}", f"cannot be read: {error}"))
+    return entries
+
+
+def _member_entry(shard: Path, member: tarfile.TarInfo) -> Entry:
+    if member.issparse() or member.size > MAX_BYTES:
+        return BadEntry(member.name, "is too large, or sparse")
+    return FileEntry(shard, member.offset_data, member.size, member.name)
 
 
 def _index_hub(text: str) -> list[HubEntry]:
@@ -137,7 +172,9 @@ def _index_hub(text: str) -> list[HubEntry]:
             hint=f"columns of images: {', '.join(columns) or 'none'}",
         )
     rows = rows.cast_column(column, datasets.Image(decode=False))
-    return [HubEntry(rows, column, i, f"{name}#{i}") for i in range(len(rows))]
+    folder = Path(name).expanduser()
+    root = (folder if folder.is_dir() else Path(HF_HUB_CACHE)).resolve()
+    return [HubEntry(rows, column, i, f"{name}#{i}", root) for i in range(len(rows))]
 
 
 class ImageStream:
@@ -259,11 +296,10 @@ def try_decode(entry: Entry, image_size: int) -> np.ndarray | None:
     """`decode_square` of an entry, or None if it is not a readable image."""
     try:
         return decode_square(entry.read(), image_size)
-    except (OsasisError, UnidentifiedImageError, OSError, ValueError):
+    except (OsasisError, OSError, ValueError):
         return None
 
 
 def decode_square(data: bytes, image_size: int) -> np.ndarray:
     """Decode as `load_image` does, crop to the central square and resize: (H, W, 3) uint8."""
-    with Image.open(io.BytesIO(data)) as opened:
-        return np.asarray(fit_square(load_image(opened), image_size))
+    return np.asarray(fit_square(decode_image(data), image_size))

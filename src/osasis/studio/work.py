@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ PREVIEW_FILE, SNAPSHOT, SHEET_FILE = "preview.webp", "snapshot.safetensors", "pi
 # shipped, so that an empty page never greets anyone; scripts/studio_examples.py makes them
 EXAMPLES = ("astronaut", "astronaut-memling_maria", "astronaut-sheet")
 _PREVIEW_SHARE = 0.12  # of learning's time, at most, goes into previews
+_AT_ONCE = 4  # squares between two looks at whether the visitor has cancelled
 _PHASES = {
     "bridge": "1 of 3: looking at the picture",
     "bank": "2 of 3: drawing photos to learn on (once on this machine)",
@@ -83,8 +85,11 @@ class Studio:
         for done, key in enumerate(photos, start=1):
             result = failure = ""
             try:
-                photo = visitor.item(key, PHOTO)
-                result = self._redraw(visitor, photo, painter, settings.seed + done - 1, made).id
+                photo, seed = visitor.item(key, PHOTO), settings.seed + done - 1
+                item = yield from self._redraw(
+                    visitor, photo, painter, seed, made, Step("redrawing", done - 1, len(photos))
+                )
+                result = item.id
             except OsasisError as error:
                 failure = f"{error}. {_for_page(error.hint)}".strip()
             yield Step("redrawing", done, len(photos), result=result, failure=failure)
@@ -154,8 +159,15 @@ class Studio:
         return Image.fromarray(prepared.squares[0])
 
     def _redraw(
-        self, visitor: Visitor, photo: Item, painter: PhotoStylizer, seed: int, made: dict[str, Any]
-    ) -> Item:
+        self,
+        visitor: Visitor,
+        photo: Item,
+        painter: PhotoStylizer,
+        seed: int,
+        made: dict[str, Any],
+        step: Step,
+    ) -> Generator[Step, None, Item]:
+        """Redraw one photo; `step` comes again after each batch of squares."""
         faces = faces_of(photo) if painter.config.fit == "faces" else None
         if faces == [] and photo.data["faces"]:
             raise UserError(f"{photo.name}: no face is chosen", hint="choose one in the photo")
@@ -164,7 +176,10 @@ class Studio:
             prepared = painter.prepare(image, faces)
         except OsasisError as error:
             raise OsasisError(f"{photo.name}: {error}", hint=error.hint) from error
-        results = painter.redraw(prepared.squares, [seed] * len(prepared.squares))
+        squares, results = prepared.squares, list[Any]()
+        for batch in painter.batches(squares, [seed] * len(squares)):
+            results += batch
+            yield replace(step, note=f"square {len(results)} of {len(squares)}")
         picture = painter.finish(prepared, results).picture
         record = {**made, "photo": photo.name, "seed": seed}
 
@@ -215,6 +230,7 @@ class Studio:
             guidance=s.guidance or plain,
             variation=s.variation,
             seed=s.seed,
+            batch_size=_AT_ONCE,
         )
 
     def _edits(self, styles: list[tuple[Style, float]], s: Settings) -> list[Edit]:

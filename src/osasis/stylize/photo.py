@@ -22,6 +22,7 @@ from osasis.stylize.stylizer import Picture, Stylizer
 FITS = ("faces", "crop", "tiles", "whole")
 _LANCZOS = Image.Resampling.LANCZOS
 MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
+MAX_TILES = 400  # of one photo
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
 # a photo that shares this much with its aligned face, and is turned by less, is one already
 _IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
@@ -145,13 +146,17 @@ class PhotoStylizer:
         Raises:
             OsasisError: a result that is not a picture.
         """
-        results: list[np.ndarray] = []
+        return [result for batch in self.batches(squares, seeds) for result in batch]
+
+    def batches(
+        self, squares: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> Iterator[list[np.ndarray]]:
+        """The same, batch after batch, so that it can be stopped between them."""
         step = self.stylizer.batch_size
         for start in range(0, len(squares), step):
             chunk = [to_tensor(Image.fromarray(s)) for s in squares[start : start + step]]
             x = self.stylizer.stylize(torch.cat(chunk), seeds=seeds[start : start + step])
-            results += [np.asarray(image) for image in to_images(x)]
-        return results
+            yield [np.asarray(image) for image in to_images(x)]
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
@@ -181,7 +186,14 @@ class PhotoStylizer:
         width, height = photo_size
         side = min(photo_size) / (1 + _TILE_STEP * (self.config.tiles - 1))
         a = complex(self._size / side)
-        corners = [complex(x, y) for y in _starts(height, side) for x in _starts(width, side)]
+        rows, columns = _starts(height, side), _starts(width, side)
+        if len(rows) * len(columns) > MAX_TILES:
+            raise OsasisError(
+                f"{width} x {height} pixels would take {len(rows) * len(columns)} tiles, "
+                f"at most {MAX_TILES} are drawn",
+                hint="use fewer --tiles, or cut the photo",
+            )
+        corners = [complex(x, y) for y in rows for x in columns]
         return tuple(Similarity(a, -a * corner) for corner in corners)
 
     def _shrink(self, image: Image.Image) -> np.ndarray:
