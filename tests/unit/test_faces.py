@@ -124,3 +124,34 @@ def test_landmarks_in_one_point_are_refused() -> None:
 def test_opencv_stays_quiet(astronaut: Image.Image, capfd: pytest.CaptureFixture[str]) -> None:
     FaceDetector()(astronaut)
     assert capfd.readouterr() == ("", "")
+
+
+def crowd(astronaut: Image.Image, columns: int, rows: int, face: int) -> Image.Image:
+    """Many people, each with a face of about `face` pixels."""
+    person = astronaut.crop((150, 30, 300, 200)).resize((round(face * 1.6), round(face * 1.8)))
+    step_x, step_y = round(person.width * 1.2), round(person.height * 1.2)
+    photo = Image.new("RGB", (columns * step_x, rows * step_y), (120, 110, 100))
+    for column in range(columns):
+        for row in range(rows):
+            photo.paste(person, (column * step_x + 4, row * step_y + 4))
+    return photo
+
+
+def test_more_faces_than_two_hundred(astronaut: Image.Image, detector: FaceDetector) -> None:
+    assert len(detector(crowd(astronaut, 24, 10, 28))) == 240
+
+
+def test_small_faces_of_large_photos(astronaut: Image.Image, detector: FaceDetector) -> None:
+    """At 1,280 pixels, to which photos were made smaller, these are 7 pixels wide."""
+    photo = Image.new("RGB", (3800, 900), (120, 110, 100))
+    photo.paste(crowd(astronaut, 9, 2, 21), (1700, 300))
+    assert len(detector(photo)) == 18
+
+
+def test_one_lies_and_one_sits(astronaut: Image.Image, detector: FaceDetector) -> None:
+    person = astronaut.crop((90, 10, 370, 310))
+    photo = Image.new("RGB", (720, 330), (120, 110, 100))
+    photo.paste(person, (20, 15))
+    photo.paste(person.rotate(90, expand=True), (370, 20))
+    turns = sorted(float(np.angle(align(face, 64).a, deg=True)) for face in detector(photo))
+    assert turns == pytest.approx([0, 90], abs=15)

@@ -16,10 +16,13 @@ from osasis.hub.registry import assets
 MODEL = "face_detection_yunet_2023mar.onnx"
 # YuNet sees faces of about 10 to 300 pixels, so that big and small ones need different sizes
 _LONG_SIDES = (320, 1280)
+# what is larger is searched as it is too, in tiles; a face of up to the overlap lies whole in one
+_TILE, _OVERLAP = 1280, 160
+_TURNED_SIDE = 640  # at which faces are looked for that lie
 # around the picture, in pixels: faces that fill it are missed without
 _MARGIN = 80
 _SAME_FACE = 0.4  # boxes of one scale and another that overlap by more are one face
-_MAX_FACES = 200
+_MAX_BOXES = 20_000  # of one search, before boxes of the same face are merged: no limit in effect
 _SURE = 0.9  # a lying face is sometimes taken for an upright one, with less certainty than this
 
 
@@ -53,58 +56,89 @@ class FaceDetector:
 
     Args:
         min_score: least certainty of a face, 0 to 1.
-        any_turn: where no face is upright for sure, look for ones lying on a side or upside down.
+        any_turn: also find faces that lie on a side or upside down.
 
-    Source: YuNet, doi:10.1007/s11633-023-1423-y; the two sizes and the margin are ours.
+    Source: YuNet, doi:10.1007/s11633-023-1423-y; sizes, tiles, turns and the margin are ours.
     """
 
     def __init__(self, min_score: float = 0.7, *, any_turn: bool = True) -> None:
-        self._turns = range(4) if any_turn else range(1)
+        self._turns = range(1, 4) if any_turn else range(0)
         self._lock = threading.Lock()  # the network keeps the input's size between two calls
         path = str(assets() / "detectors" / MODEL)
         with _quiet():
-            self._net = cv2.FaceDetectorYN.create(path, "", (320, 320), min_score, 0.3, _MAX_FACES)
+            self._net = cv2.FaceDetectorYN.create(path, "", (320, 320), min_score, 0.3, _MAX_BOXES)
 
     def __call__(self, image: Image.Image | np.ndarray) -> list[Face]:
-        """The faces of an RGB picture, or (H, W, 3) uint8, the largest first."""
+        """The faces of an RGB picture, or (H, W, 3) uint8, the largest first.
+
+        Each is there once, in the direction in which it is surest.
+        """
         rgb = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
         height, width = rgb.shape[:2]
-        # the largest that is looked at; every other size and turn is made from it
         bgr = _reduce(rgb, _LONG_SIDES[-1])[:, :, ::-1]
         factors = np.array([width / bgr.shape[1], height / bgr.shape[0]])
-        best: tuple[float, int, list[Face]] = (0.0, 0, [])
+        upright = [_scaled(face, factors) for face in self._upright(bgr)]
+        directions = [_merged(upright, self._in_tiles(rgb))]
+        lower = _reduce(bgr, _TURNED_SIDE)
+        low = np.array([width / lower.shape[1], height / lower.shape[0]])
         for turns in self._turns:
-            found = self._upright(np.rot90(bgr, -turns))
-            score = max((face.score for face in found), default=0.0)
-            if score > best[0]:
-                best = score, turns, found
-            if best[0] >= _SURE:
-                break
-        _, turns, found = best
-        turned = [_turn_back(face, turns, bgr.shape[1], bgr.shape[0]) for face in found]
-        return sorted((_scaled(face, factors) for face in turned), key=lambda face: -face.area)
+            found = self._detect(np.ascontiguousarray(np.rot90(lower, -turns)))
+            back = [_turn_back(face, turns, lower.shape[1], lower.shape[0]) for face in found]
+            directions.append([_scaled(face, low) for face in back])
+        return sorted(_believed(directions), key=lambda face: -face.area)
 
     def _upright(self, bgr: np.ndarray) -> list[Face]:
+        """Faces of a picture of at most the largest size."""
         found: list[Face] = []
         for side in _LONG_SIDES:
-            for face in self._at_size(bgr, side):
-                if all(_overlap(face, other) < _SAME_FACE for other in found):
-                    found.append(face)
+            if side > _LONG_SIDES[0] and max(bgr.shape) <= _LONG_SIDES[0]:
+                break  # seen whole at the first size
+            small = _reduce(bgr, side)
+            factors = np.array([bgr.shape[1] / small.shape[1], bgr.shape[0] / small.shape[0]])
+            found = _merged(found, [_scaled(face, factors) for face in self._detect(small)])
         return found
 
-    def _at_size(self, bgr: np.ndarray, long_side: int) -> list[Face]:
-        height, width = bgr.shape[:2]
-        if long_side > _LONG_SIDES[0] and max(width, height) <= _LONG_SIDES[0]:
-            return []  # seen whole at the first size
-        small = _reduce(bgr, long_side)
-        m = min(_MARGIN, max(small.shape) // 4)
-        framed = cv2.copyMakeBorder(small, m, m, m, m, cv2.BORDER_CONSTANT, value=(127,) * 3)
+    def _in_tiles(self, rgb: np.ndarray) -> list[Face]:
+        """Faces up to `_OVERLAP` of a picture that is larger than the largest size."""
+        height, width = rgb.shape[:2]
+        if max(height, width) <= _LONG_SIDES[-1]:
+            return []
+        found: list[Face] = []
+        for top in _starts(height):
+            for left in _starts(width):
+                tile = np.ascontiguousarray(rgb[top : top + _TILE, left : left + _TILE, ::-1])
+                here = [_shifted(face, left, top) for face in self._detect(tile, margin=0)]
+                small = [face for face in here if _side(face) <= _OVERLAP]
+                found += small
+        return _surest(found)
+
+    def _detect(self, bgr: np.ndarray, margin: int = _MARGIN) -> list[Face]:
+        m = min(margin, max(bgr.shape) // 4)
+        framed = cv2.copyMakeBorder(bgr, m, m, m, m, cv2.BORDER_CONSTANT, value=(127,) * 3)
         with self._lock, _quiet():
             self._net.setInputSize((framed.shape[1], framed.shape[0]))
             _, rows = self._net.detect(framed)
-        factors = np.array([width / small.shape[1], height / small.shape[0]])
-        found = [_face(row, m) for row in ([] if rows is None else rows)]
-        return [_scaled(face, factors) for face in found]
+        return [_face(row, m) for row in ([] if rows is None else rows)]
+
+
+def _starts(length: int) -> list[int]:
+    """Where tiles begin that cover `length` evenly and overlap by at least `_OVERLAP`."""
+    count = max(1, -(-(length - _OVERLAP) // (_TILE - _OVERLAP)))
+    last = max(0, length - _TILE)
+    return [round(last * i / max(1, count - 1)) for i in range(count)]
+
+
+def _merged(found: list[Face], more: list[Face]) -> list[Face]:
+    """`found`, and those of `more` that are not among them."""
+    return found + [f for f in more if all(_overlap(f, other) < _SAME_FACE for other in found)]
+
+
+def _surest(faces: list[Face]) -> list[Face]:
+    """Of boxes that are one face, the surest."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        kept = _merged(kept, [face])
+    return kept
 
 
 def _reduce(pixels: np.ndarray, long_side: int) -> np.ndarray:
@@ -139,6 +173,28 @@ def _face(row: np.ndarray, margin: int) -> Face:
 
 def _scaled(face: Face, factors: np.ndarray) -> Face:
     return _from_points(_points(face) * factors, face.score)
+
+
+def _believed(directions: list[list[Face]]) -> list[Face]:
+    """The faces of the surest direction, and of others those that are sure.
+
+    Upright is the surest where it has any sure face: doubtful ones are then small, not turned.
+    """
+    surest = max(directions, key=lambda faces: max((f.score for f in faces), default=0.0))
+    if any(face.score >= _SURE for face in directions[0]):
+        surest = directions[0]
+    others = [f for faces in directions if faces is not surest for f in faces if f.score >= _SURE]
+    return _surest([*surest, *others])
+
+
+def _shifted(face: Face, left: int, top: int) -> Face:
+    return _from_points(_points(face) + np.array([left, top]), face.score)
+
+
+def _side(face: Face) -> float:
+    """The longer side of the box."""
+    left, top, right, bottom = face.box
+    return max(right - left, bottom - top)
 
 
 def _turn_back(face: Face, turns: int, width: int, height: int) -> Face:
