@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from osasis.base import load_base
+from osasis.config.presets import PRESETS
 from osasis.imaging.load import find_images
-from osasis.style.collection import Collection, style_tasks
-from osasis.style.config import PRESETS
-from osasis.style.workshop import Workshop
+from osasis.learn.collection import Collection, style_tasks
+from osasis.learn.workshop import Workshop
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from PIL import Image
 
 import osasis
-from osasis.demo import PHOTO
-from osasis.hub.registry import assets
+from osasis.config.catalogue import assets
 from osasis.imaging.load import load_image
 from osasis.studio.intake import write_view
 from osasis.studio.work import EXAMPLES, Studio
+from osasis.stylize.demo import PHOTO
 from osasis.stylize.explore import explore, plan, sheet
 
 BOX = (72, 0, 376, 304)  # head and shoulders

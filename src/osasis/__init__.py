@@ -14,8 +14,8 @@ from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
     from osasis.base import Base, load_base
-    from osasis.style.file import Style, load_style
-    from osasis.style.learn import learn_style
+    from osasis.formats.style_file import Style, load_style
+    from osasis.learn.learner import learn_style
     from osasis.stylize.edit import AttributeEdit
     from osasis.stylize.photo import PhotoConfig, PhotoStylizer
     from osasis.stylize.preview import preview_style
@@ -42,9 +42,9 @@ __all__ = [
 _LAZY = {
     "Base": "osasis.base",
     "load_base": "osasis.base",
-    "Style": "osasis.style.file",
-    "load_style": "osasis.style.file",
-    "learn_style": "osasis.style.learn",
+    "Style": "osasis.formats.style_file",
+    "load_style": "osasis.formats.style_file",
+    "learn_style": "osasis.learn.learner",
     "Stylizer": "osasis.stylize.stylizer",
     "AttributeEdit": "osasis.stylize.edit",
     "TextEdit": "osasis.stylize.text",

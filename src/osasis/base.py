@@ -15,6 +15,7 @@ from huggingface_hub import ModelHubMixin
 from safetensors.torch import save_file
 from torch import Tensor
 
+from osasis.config.catalogue import find_base
 from osasis.device import choose_device, shapes_only
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
@@ -22,13 +23,12 @@ from osasis.diffusion.sample import EpsModel, ddim, follow
 from osasis.diffusion.schedule import LATENT_SCHEDULE, TRAIN_STEPS, TimestepGrid
 from osasis.errors import UserError
 from osasis.files import atomic_path, sha256
-from osasis.hub.convert import load_strict, with_prefix
-from osasis.hub.publish import base_card, find_published, write_folder
-from osasis.hub.registry import find_base
-from osasis.hub.weights import KEY, check_sizes, read_weights
+from osasis.formats.card import base_card, find_published, write_folder
+from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.state import load_strict, with_prefix
 from osasis.models.unet import UNet, UNetConfig
 
 FORMAT = "osasis-base-1"

@@ -15,9 +15,11 @@ import pytest
 from PIL import Image
 
 import osasis as package
-from osasis.hub.registry import assets, list_bases, list_styles
+from osasis.config.catalogue import assets, list_styles
+from osasis.formats.base_file import list_bases
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.stylize.model import check_base
 
 from .conftest import Osasis
 
@@ -39,7 +41,7 @@ def test_the_package_ships_a_base_and_styles() -> None:
     assert len(list_styles()) >= 2
     base = package.load_base()
     for path in list_styles():
-        package.load_style(path.stem).check_base(base)
+        check_base(package.load_style(path.stem), base)
 
 
 def test_reconstruction_is_clean(photo: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from osasis.hub.registry import assets, list_styles
+from osasis.config.catalogue import assets, list_styles
 
 from .conftest import Osasis
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from osasis.base import load_base
+from osasis.learn.learner import StyleLearner
 from osasis.scale.run import stylize_dataset
 from osasis.scale.worker import Job
-from osasis.style.learn import StyleLearner
 
 from ..conftest import picture
 from ..unit.test_style import QUICK

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from osasis.config.presets import RELEASE, BankConfig, BridgeConfig
 from osasis.diffusion.route import Route
 from osasis.hub.released import Architecture, architecture
-from osasis.style.config import RELEASE, BankConfig, BridgeConfig
 
 from ..standin import SMALL, StandIn, lightning_checkpoint, p2_checkpoint, serving
 

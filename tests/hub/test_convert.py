@@ -25,8 +25,10 @@ from osasis.hub.released import (
     export_style,
     import_style,
 )
-from osasis.stylize.decode import decode, invert
-from osasis.stylize.look import Look, StylePart
+from osasis.models.diffae import invert
+from osasis.stylize.decode import decode
+from osasis.stylize.model import Look, StylePart
+from osasis.stylize.model import student as student_of
 
 from ..conftest import picture
 from ..standin import draw, lightning_checkpoint, p2_checkpoint
@@ -139,7 +141,7 @@ def test_a_style_goes_to_the_released_layout_and_back(
     golden = keys_of("osasis_tiny.json")
     assert set(content["model_map"]) == set(convert.with_prefix(golden, "model_map."))
     back = import_style(path, base, picture(1), "smooth")
-    ours, theirs = style.student(base), back.student(base)
+    ours, theirs = student_of(style, base), student_of(back, base)
     for one, other in ((ours.diffae, theirs.diffae), (ours.spn, theirs.spn)):
         for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
             assert float((a - b).abs().max()) < 1e-6, name

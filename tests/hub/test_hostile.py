@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from osasis import OsasisError, UserError, load_base, load_style
-from osasis.hub import artefacts, unpickle, unpickle_worker
-from osasis.hub.registry import read_manifest
+from osasis.config import artefacts
+from osasis.formats.safetensors_file import read_manifest
+from osasis.hub import unpickle, unpickle_worker
 from osasis.hub.released import Architecture, build_base
 
 from ..standin import QUOTA_PAGE, draw

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from osasis.config.presets import PRESETS
 from osasis.diffusion.ddim import ddim_step, predict_x0
 from osasis.diffusion.ddpm import posterior, q_sample
 from osasis.diffusion.dpm import dpm_step
@@ -24,7 +25,6 @@ from osasis.diffusion.schedule import (
     TimestepGrid,
     half_log_snr,
 )
-from osasis.style.config import PRESETS
 
 Walk = Callable[..., Tensor]
 MEAN, SPREAD = 0.3, 0.2  # of the Gaussian data

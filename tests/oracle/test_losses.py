@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from osasis.config.presets import LossWeights
+from osasis.learn.critic import SeparateCritic, VggCritic
+from osasis.learn.losses import Seen, style_losses, style_targets
 from osasis.perception.judges import load_judges
-from osasis.perception.structure import structure_distance
-from osasis.style.config import LossWeights
-from osasis.style.critic import SeparateCritic, VggCritic
-from osasis.style.losses import Seen, cosine_distance, style_losses, style_targets
+from osasis.perception.similarity import cosine_distance, structure_distance
 
 ONE = LossWeights(1.0, 1.0, 1.0, 1.0, 1.0)
 

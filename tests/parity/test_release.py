@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from osasis.config.presets import RELEASE
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
-from osasis.style.config import RELEASE
-from osasis.style.losses import Seen, cosine_distance, style_targets
-from osasis.style.update import Branch, Student, update
-from osasis.stylize.decode import decode, invert
-from osasis.stylize.look import Look, StylePart
+from osasis.learn.losses import Seen, style_targets
+from osasis.learn.update import Branch, Student, update
+from osasis.models.diffae import invert
+from osasis.perception.similarity import cosine_distance
+from osasis.stylize.decode import decode
+from osasis.stylize.model import Look, StylePart
 
 from .builders import build_diffae, build_spn
 from .conftest import Golden, compare

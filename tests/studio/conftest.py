@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from osasis.base import Base
+from osasis.config.presets import BankConfig, BridgeConfig, LearnConfig, SPNSettings
 from osasis.diffusion.route import Route
 from osasis.studio.config import Limits, StudioConfig
 from osasis.studio.service import Service
-from osasis.style.config import BankConfig, BridgeConfig, LearnConfig, SPNSettings
 
 from ..conftest import picture
 

@@ -37,7 +37,7 @@ def test_learn_then_stylize_gives_what_the_library_gives(
 
     path = service.store.uploads / "test.safetensors"
     path.write_bytes(file.content)
-    from osasis.style.file import load_style
+    from osasis.formats.style_file import load_style
 
     style = load_style(path)
     path.unlink()

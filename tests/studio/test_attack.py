@@ -176,7 +176,7 @@ def test_hostile_style_files(service: Service, tiny_base: Base, tmp_path: Path) 
     import dataclasses
 
     from osasis.errors import UserError
-    from osasis.style.file import FORMAT
+    from osasis.formats.style_file import FORMAT
     from osasis.stylize.preview import preview_style
 
     visitor = service.store.visitor("a" * 40)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from osasis.base import Base
-from osasis.hub.registry import assets
+from osasis.config.catalogue import assets
 
 from .conftest import PRESET, png, running
 

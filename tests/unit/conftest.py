@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from osasis.base import Base
-from osasis.style.file import Style
-from osasis.style.learn import StyleLearner
+from osasis.formats.style_file import Style
+from osasis.learn.learner import StyleLearner
 
 from ..conftest import picture
 from .test_style import QUICK, run

@@ -15,7 +15,7 @@ from osasis.bench.measure import Job, Measured, measure
 from osasis.bench.report import ratios
 from osasis.bench.subjects import untrained_style
 from osasis.cli.main import main
-from osasis.style.config import PRESETS
+from osasis.config.presets import PRESETS
 from osasis.stylize.stylizer import Stylizer
 
 

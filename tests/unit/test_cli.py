@@ -16,9 +16,9 @@ import pytest
 
 import osasis
 from osasis.cli import controls, doctor, edit, explore, learn, main, options, photos
+from osasis.config.catalogue import configs
 from osasis.errors import OsasisError, UserError
 from osasis.files import snapshot_file
-from osasis.hub.registry import configs
 from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
 from osasis.stylize.explore import CONTROLS as EXPLORE_CONTROLS
 from osasis.stylize.stylizer import Stylizer
@@ -200,7 +200,7 @@ def test_reader_that_leaves_is_no_error() -> None:
 
 
 def test_presets_are_those_of_the_library() -> None:
-    from osasis.style.config import PRESETS
+    from osasis.config.presets import PRESETS
 
     assert set(learn.PRESETS) == set(PRESETS)
 

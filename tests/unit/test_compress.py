@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from osasis.base import Base
 from osasis.errors import UserError
-from osasis.style.compress import NUMBERS_PER_BYTE, compress, decompress
-from osasis.style.file import Style, load_style
+from osasis.formats.compress import NUMBERS_PER_BYTE, compress, decompress
+from osasis.formats.style_file import Style, load_style
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 

@@ -16,9 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.artefacts import artefacts
+from osasis.config.catalogue import assets, experiments
+from osasis.config.presets import PRESETS
 from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method, load_evaluation, parse_styles
-from osasis.evaluate.density import DensityRanker, area_under_curve, auc_interval
+from osasis.evaluate.density import DensityRanker, auc_interval
 from osasis.evaluate.frechet import frechet_distance
 from osasis.evaluate.identity import (
     FRAMED_LIKE_FFHQ,
@@ -35,15 +38,13 @@ from osasis.evaluate.painters import Painters, folder_outputs, learn_config
 from osasis.evaluate.peers import Gatys, GatysConfig, _gram, check_peer, colour_transfer
 from osasis.evaluate.structure import DinoKeys, VggStructure
 from osasis.evaluate.tables import Estimate, Resampler, art_fid
-from osasis.hub.artefacts import artefacts
-from osasis.hub.registry import assets, experiments
+from osasis.formats.style_file import load_style
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import to_tensor
 from osasis.perception.judges import load_judges
-from osasis.perception.structure import structure_distance
-from osasis.style.config import PRESETS
-from osasis.style.file import load_style
+from osasis.perception.similarity import structure_distance
+from osasis.pretrain.probes import area_under_curve
 
 from ..conftest import picture
 

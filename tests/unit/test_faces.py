@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from osasis.hub.registry import assets
+from osasis.config.catalogue import assets
 from osasis.imaging.align import EYE_HEIGHT, Similarity, align, central_square, cut
 from osasis.imaging.faces import Face, FaceDetector
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from osasis.base import Base, load_base
+from osasis.config.catalogue import assets
 from osasis.errors import OsasisError, UserError
-from osasis.hub.registry import assets
+from osasis.formats.style_file import Style
 from osasis.imaging.faces import Face
 from osasis.imaging.video import read_frames
-from osasis.style.file import Style
 from osasis.stylize.film import FilmConfig, redraw_film
 from osasis.stylize.steady import Steady, flicker
 from osasis.stylize.stylizer import Stylizer

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base, load_base
+from osasis.config.presets import PRESETS
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import ddim
 from osasis.errors import UserError
-from osasis.style.config import PRESETS
-from osasis.style.file import Style
-from osasis.style.learn import StyleLearner
-from osasis.style.update import spn_term
-from osasis.stylize.decode import invert
-from osasis.stylize.look import blend, common_route, normalised
+from osasis.formats.style_file import Style
+from osasis.learn.learner import StyleLearner
+from osasis.models.diffae import invert
+from osasis.models.spn import spn_term
+from osasis.stylize.model import blend, common_route, normalised
+from osasis.stylize.model import student as student_of
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
@@ -52,7 +53,7 @@ def reconstruction(base: Base, x0: Tensor, route: Route) -> Tensor:
 
 def as_learned(base: Base, style: Style, x0: Tensor) -> Tensor:
     """Section 3.3 of the paper, written out."""
-    config, student = style.manifest.config, style.student(base)
+    config, student = style.manifest.config, student_of(style, base)
     z_sem = base.encode(x0)
     codes = student.diffae.mixed(style.tensors["z_style"], z_sem, style.manifest.style_levels)
     return ddim(

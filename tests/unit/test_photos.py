@@ -11,15 +11,16 @@ import pytest
 from PIL import Image
 
 from osasis.base import Base, domain_of
+from osasis.config.catalogue import assets
 from osasis.errors import OsasisError, UserError
-from osasis.hub.registry import assets
+from osasis.formats.records import Manifest, result_key
+from osasis.formats.style_file import Style
 from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import BlendConfig, Patch, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import load_image
-from osasis.style.file import Style
-from osasis.stylize.batch import BatchRunner, Manifest, Task, result_key
+from osasis.stylize.batch import BatchRunner, Task
 from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
 from osasis.stylize.stylizer import Stylizer
 

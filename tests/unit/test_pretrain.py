@@ -16,6 +16,7 @@ from torch import Tensor
 from osasis.base import Base, load_base
 from osasis.diffusion.schedule import IMAGE_SCHEDULE
 from osasis.errors import OsasisError, UserError
+from osasis.evaluate.base_numbers import Plan, evaluate_base, spread
 from osasis.hub import convert
 from osasis.models.diffae import DiffAE
 from osasis.models.encoder import EncoderConfig, SemanticEncoder
@@ -23,7 +24,6 @@ from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.pretrain import state
 from osasis.pretrain.config import PretrainConfig, TrainConfig, load_config
 from osasis.pretrain.data import ImageStream, index_images, try_decode
-from osasis.pretrain.evaluate import Plan, evaluate_base, spread
 from osasis.pretrain.log import RunLog, read_log
 from osasis.pretrain.losses import DiffAELoss, draw
 from osasis.pretrain.processes import update_noise

@@ -14,13 +14,13 @@ from PIL import Image
 
 from osasis.base import Base, load_base
 from osasis.errors import OsasisError, UserError
+from osasis.formats.records import Manifest
+from osasis.formats.style_file import Style, load_style
+from osasis.learn.collection import Collection, style_tasks
+from osasis.learn.workshop import Workshop
 from osasis.scale import source
 from osasis.scale.tables import FAILED, NOTES, RESULTS, Tables, are_in, id_hashes
 from osasis.scale.worker import Job, Worker
-from osasis.style.collection import Collection, style_tasks
-from osasis.style.file import Style, load_style
-from osasis.style.workshop import Workshop
-from osasis.stylize.batch import Manifest
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
@@ -28,7 +28,7 @@ from .test_style import QUICK, run
 
 
 def test_a_collection_learns_each_picture_once(tiny_base: Base, tmp_path: Path) -> None:
-    from osasis.style.learn import StyleLearner
+    from osasis.learn.learner import StyleLearner
 
     (tmp_path / "p").mkdir()
     for i in range(2):

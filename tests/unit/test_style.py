@@ -12,13 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from osasis.base import Base, load_base
-from osasis.diffusion.route import Route
-from osasis.errors import OsasisError, UserError
-from osasis.imaging.tensors import to_tensor
-from osasis.style import learn as learn_module
-from osasis.style.bank import ContentBank, cache_folder
-from osasis.style.bridge import bridge
-from osasis.style.config import (
+from osasis.config.presets import (
     PRESETS,
     BankConfig,
     BridgeConfig,
@@ -26,16 +20,23 @@ from osasis.style.config import (
     SPNSettings,
     config_from_dict,
 )
-from osasis.style.file import Style, load_style
-from osasis.style.learn import (
+from osasis.diffusion.route import Route
+from osasis.errors import OsasisError, UserError
+from osasis.formats.style_file import Style, load_style
+from osasis.imaging.tensors import to_tensor
+from osasis.learn import learner as learn_module
+from osasis.learn.bank import ContentBank, cache_folder
+from osasis.learn.bridge import bridge
+from osasis.learn.learner import (
     StepRecord,
     StyleLearner,
     default_style_levels,
     learn_style,
     photo_order,
 )
-from osasis.style.photo_bank import PhotoBank, squares_of
-from osasis.stylize.decode import invert
+from osasis.learn.photo_bank import PhotoBank, squares_of
+from osasis.models.diffae import invert
+from osasis.stylize.model import student as student_of
 
 from ..conftest import picture, write_tiny_base
 
@@ -149,7 +150,7 @@ def test_a_style_file_needs_no_flags(
 def test_another_base_is_refused(learned: tuple[Style, list[StepRecord]], tmp_path: Path) -> None:
     other = load_base(write_tiny_base(tmp_path / "other.safetensors", seed=9))
     with pytest.raises(UserError, match="was learned on base 'tiny'"):
-        learned[0].student(other)
+        student_of(learned[0], other)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a style", b"\x10" + b"\0" * 7 + b'{"a": 1}       '])

@@ -10,8 +10,8 @@ import torch
 
 from osasis.base import Base
 from osasis.errors import OsasisError, UserError
-from osasis.style.file import Style
-from osasis.style.learn import StyleLearner
+from osasis.formats.style_file import Style
+from osasis.learn.learner import StyleLearner
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture

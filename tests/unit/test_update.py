@@ -16,21 +16,21 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.compiled import compile_in_place
+from osasis.config.catalogue import configs
+from osasis.config.presets import PRESETS, SPNSettings, config_from_dict
 from osasis.device import mixed_precision
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
-from osasis.hub.registry import configs
-from osasis.models.diffae import DiffAE
+from osasis.learn.critic import VggCritic, load_critic
+from osasis.learn.learner import StyleLearner
+from osasis.learn.losses import Seen, style_targets
+from osasis.learn.portions import Portions, bytes_per_pixel, portions_for
+from osasis.learn.update import Branch, Student, UpdateResult, update
+from osasis.learn.workshop import Workshop
+from osasis.models.diffae import DiffAE, copy_unet
 from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.spn import new_spn
 from osasis.pretrain.config import load_config
-from osasis.style.config import PRESETS, SPNSettings, config_from_dict
-from osasis.style.critic import VggCritic, load_critic
-from osasis.style.file import copy_unet
-from osasis.style.learn import StyleLearner
-from osasis.style.losses import Seen, style_targets
-from osasis.style.portions import Portions, bytes_per_pixel, portions_for
-from osasis.style.update import Branch, Student, UpdateResult, new_spn, update
-from osasis.style.workshop import Workshop
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import TINY, picture
@@ -172,7 +172,7 @@ def test_portions_come_from_the_size_of_the_networks(
     tiny_base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert portions_for(tiny_base, QUICK).at_once == QUICK.batch_size + 1
-    monkeypatch.setattr("osasis.style.portions.total_memory", lambda device: 1)
+    monkeypatch.setattr("osasis.learn.portions.total_memory", lambda device: 1)
     assert portions_for(tiny_base, QUICK).at_once == 1
     released = load_config(configs()["ffhq-256"], data="unused").model.unet
     per_picture = 256**2 * bytes_per_pixel(released, PRESETS["release"].spn.channels)

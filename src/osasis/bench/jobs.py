@@ -13,12 +13,12 @@ import torch
 from osasis.base import Base
 from osasis.bench.measure import Job, Skipped, seconds_of
 from osasis.bench.subjects import untrained_style
+from osasis.config.presets import PRESETS, LearnConfig
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
+from osasis.formats.style_file import load_style
 from osasis.imaging.tensors import to_images
-from osasis.style.config import PRESETS, LearnConfig
-from osasis.style.file import load_style
-from osasis.style.learn import StyleLearner
+from osasis.learn.learner import StyleLearner
 from osasis.stylize.stylizer import Stylizer
 
 COMPARED = ("release", "fast")

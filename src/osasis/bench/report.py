@@ -15,8 +15,8 @@ import torch
 from osasis._version import __version__
 from osasis.bench.jobs import COMPARED, PEAK, TRAINED, Bench, evaluations_of, style_cost
 from osasis.bench.measure import Measured
+from osasis.config.presets import PRESETS
 from osasis.files import atomic_path
-from osasis.style.config import PRESETS
 
 
 def report(bench: Bench, found: list[Measured], command: str) -> dict[str, Any]:

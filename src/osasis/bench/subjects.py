@@ -9,14 +9,14 @@ from PIL import Image
 from torch import nn
 
 from osasis.base import Base, load_base
+from osasis.config.catalogue import configs
+from osasis.config.presets import LearnConfig
 from osasis.device import choose_device
-from osasis.hub.registry import configs
+from osasis.formats.style_file import Style
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
+from osasis.models.spn import new_spn
 from osasis.pretrain.config import load_config
-from osasis.style.config import LearnConfig
-from osasis.style.file import Style
-from osasis.style.update import new_spn
 from osasis.stylize.preview import preview_style
 
 RELEASED_256 = "released-256"

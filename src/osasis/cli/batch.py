@@ -18,7 +18,7 @@ from osasis.cli.options import add_device, positive
 from osasis.cli.photos import add_photo_options, photo_config
 from osasis.cli.progress import Progress
 from osasis.cli.stylize import made_by
-from osasis.hub.registry import find_style
+from osasis.config.catalogue import find_style
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers

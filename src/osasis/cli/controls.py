@@ -13,7 +13,7 @@ from osasis.errors import UserError
 
 if TYPE_CHECKING:
     from osasis.base import Base
-    from osasis.style.file import Style
+    from osasis.formats.style_file import Style
 
 DEFAULT_BASE = "faces-128"
 PREVIEW_NOTE = (
@@ -140,12 +140,13 @@ def load_styles(args: argparse.Namespace) -> tuple[Base, list[tuple[Style, float
     Raises:
         UserError: a style, picture or base cannot be found or read, or they do not fit together.
     """
-    from osasis.hub.registry import find_style
+    from osasis.config.catalogue import find_style
 
     paths = [(find_style(name), share) for name, share in args.style or []]
 
     from osasis.base import load_base
-    from osasis.style.file import load_style
+    from osasis.formats.style_file import load_style
+    from osasis.stylize.model import check_base
     from osasis.stylize.preview import preview_style
 
     styles = [(load_style(path), share) for path, share in paths]
@@ -160,7 +161,7 @@ def load_styles(args: argparse.Namespace) -> tuple[Base, list[tuple[Style, float
             )
         styles = [(preview_style(base, picture), 1.0)]
     for style, _ in styles:
-        style.check_base(base)
+        check_base(style, base)
     return base, styles
 
 
@@ -168,7 +169,7 @@ def describe(
     base: Base, styles: list[tuple[Style, float]], args: argparse.Namespace
 ) -> dict[str, str]:
     """What a result's metadata says about how it was made."""
-    from osasis.stylize.look import normalised
+    from osasis.stylize.model import normalised
 
     said = {"base": base.name, "version": f"osasis {__version__}"}
     if styles:

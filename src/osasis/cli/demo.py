@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; say where its pictures are."""
     out: Path = args.output
     make_writable(out)
-    from osasis.demo import CONTACT_SHEET, run_demo
+    from osasis.stylize.demo import CONTACT_SHEET, run_demo
 
     with Progress() as progress, closing(run_demo(out, args.style, args.device)) as steps:
         for record in steps:

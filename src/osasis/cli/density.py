@@ -132,7 +132,8 @@ def _score(ranking: Ranking, photos: list[Path], hard: list[Path], output: Path)
 
 
 def _say_auc(ranked: list[Ranked]) -> None:
-    from osasis.evaluate.density import area_under_curve, auc_interval
+    from osasis.evaluate.density import auc_interval
+    from osasis.pretrain.probes import area_under_curve
 
     positive = [entry.score.stochastic for entry in ranked if entry.hard]
     negative = [entry.score.stochastic for entry in ranked if not entry.hard]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osasis._version import __version__
+from osasis.config.catalogue import assets
 from osasis.errors import OsasisError
 from osasis.files import sha256
-from osasis.hub.registry import assets
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
@@ -163,7 +163,8 @@ def check_machine() -> Iterator[Check]:
 def check_base() -> Iterator[Check]:
     """Whether the shipped base loads, and is the one the shipped styles were learned on."""
     from osasis.base import load_base
-    from osasis.hub.registry import list_styles, read_manifest
+    from osasis.config.catalogue import list_styles
+    from osasis.formats.safetensors_file import read_manifest
 
     base = load_base(BASE)
     detail = f"{base.image_size} pixels, hash {base.hash}, computes on {base.device}"
@@ -189,7 +190,7 @@ def broken_assets(folder: Path) -> Iterator[str]:
 
 def check_assets() -> Iterator[Check]:
     """The shipped pictures and styles."""
-    from osasis.hub.registry import list_styles
+    from osasis.config.catalogue import list_styles
 
     count = sum(path.is_file() for path in assets().rglob("*"))
     broken = list(broken_assets(assets()))
@@ -199,7 +200,7 @@ def check_assets() -> Iterator[Check]:
 
 def check_cache() -> Iterator[Check]:
     """Whether content banks can be kept."""
-    from osasis.style.bank import cache_folder
+    from osasis.learn.bank import cache_folder
 
     folder = cache_folder()
     # the folder may not exist yet: then the nearest one above it counts

@@ -250,7 +250,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = output_paths(photos, args.output, subfolders=[photo.folder for photo in found])
 
     from osasis.stylize.edit import EDIT_ROUTE
-    from osasis.stylize.look import common_route
+    from osasis.stylize.model import common_route
     from osasis.stylize.photo import PhotoStylizer
     from osasis.stylize.stylizer import Stylizer
 

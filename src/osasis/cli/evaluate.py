@@ -97,7 +97,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, or go on with it; say where the report is."""
-    from osasis.hub.registry import experiments, find_named
+    from osasis.config.catalogue import experiments, find_named
 
     path = find_named(args.methods, experiments(), "experiment")
     from osasis.evaluate.config import load_evaluation, parse_styles

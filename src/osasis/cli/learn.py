@@ -18,11 +18,11 @@ from osasis.files import STYLE_SUFFIX, snapshot_file
 if TYPE_CHECKING:
     from osasis.base import Base
     from osasis.cli.options import Subparsers
+    from osasis.config.presets import LearnConfig
+    from osasis.learn.collection import Collection, Outcome, StyleTask
+    from osasis.learn.learner import StepRecord
+    from osasis.learn.workshop import Workshop
     from osasis.scale.shares import Shares
-    from osasis.style.collection import Collection, Outcome, StyleTask
-    from osasis.style.config import LearnConfig
-    from osasis.style.learn import StepRecord
-    from osasis.style.workshop import Workshop
 
 PRESETS = ("fast", "paper", "release")
 COMPILE = {"auto": None, "on": True, "off": False}
@@ -136,7 +136,7 @@ def output_file(picture: Path, output: Path | None, *, force: bool) -> Path:
 
 def learn_config(args: argparse.Namespace) -> LearnConfig:
     """The preset with the changes of the command line."""
-    from osasis.style.config import PRESETS as CONFIGS
+    from osasis.config.presets import PRESETS as CONFIGS
 
     config = CONFIGS[args.preset]
     return config if args.iterations is None else replace(config, iterations=args.iterations)
@@ -145,8 +145,8 @@ def learn_config(args: argparse.Namespace) -> LearnConfig:
 def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
     """What styles share, content photos included; says which photos were left out."""
     from osasis.imaging.find import find_photos
-    from osasis.style.photo_bank import squares_of
-    from osasis.style.workshop import Workshop
+    from osasis.learn.photo_bank import squares_of
+    from osasis.learn.workshop import Workshop
 
     config = learn_config(args)
     photos = None
@@ -172,7 +172,7 @@ def _learn_one(args: argparse.Namespace, picture: Path) -> int:
 
     from osasis.base import load_base
     from osasis.imaging.load import load_image
-    from osasis.style.learn import StyleLearner
+    from osasis.learn.learner import StyleLearner
 
     image = load_image(picture)
     snapshot = snapshot_file(output)
@@ -212,8 +212,8 @@ def _learn_many(args: argparse.Namespace) -> int:
     make_writable(folder)
 
     from osasis.base import load_base
+    from osasis.learn.collection import Collection, style_tasks
     from osasis.scale.shares import Shares
-    from osasis.style.collection import Collection, style_tasks
 
     shares = Shares(args.device)
     every = shares.from_main(lambda: style_tasks(args.style_images, folder))

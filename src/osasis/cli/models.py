@@ -129,8 +129,8 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _path(args: argparse.Namespace) -> None:
-    from osasis.hub.artefacts import artefacts, path
-    from osasis.hub.registry import find_base
+    from osasis.config.artefacts import artefacts, path
+    from osasis.config.catalogue import find_base
 
     print(path(args.name) if args.name in artefacts() else find_base(args.name))
 
@@ -143,7 +143,7 @@ def _remove(args: argparse.Namespace) -> None:
 
 
 def _verify(name: str | None) -> int:
-    from osasis.hub.artefacts import Lock
+    from osasis.config.artefacts import Lock
     from osasis.hub.fetch import verify
 
     names = [name] if name else sorted(Lock().installed)
@@ -176,7 +176,7 @@ def _megabytes(progress: Progress) -> Callable[[str, int, int], None]:
 
 def _fetch(args: argparse.Namespace) -> None:
     from osasis.cli.models_list import plan
-    from osasis.hub.artefacts import artefact, fetched
+    from osasis.config.artefacts import artefact, fetched
     from osasis.hub.fetch import fetch
 
     if args.given or fetched(args.name) is None:
@@ -264,9 +264,10 @@ def _to_style(args: argparse.Namespace, file: Path, output: Path, name: str) -> 
 
 def _to_released(args: argparse.Namespace) -> None:
     from osasis.base import FORMAT, load_base
-    from osasis.hub.registry import find_base, read_manifest
+    from osasis.config.catalogue import find_base
+    from osasis.formats.safetensors_file import read_manifest
+    from osasis.formats.style_file import load_style
     from osasis.hub.released import export_base, export_style
-    from osasis.style.file import load_style
 
     folder = args.output or Path("released")
     path = Path(args.files[0])

@@ -27,7 +27,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def base_table() -> Table:
     """The bases."""
-    from osasis.hub.registry import list_bases
+    from osasis.formats.base_file import list_bases
 
     table = _table("Bases", "name", "pixels", "size", "from", "what it draws")
     for base in list_bases():
@@ -43,7 +43,8 @@ def base_table() -> Table:
 
 def style_table() -> Table:
     """The shipped styles."""
-    from osasis.hub.registry import list_styles, read_manifest
+    from osasis.config.catalogue import list_styles
+    from osasis.formats.safetensors_file import read_manifest
 
     table = _table("Styles", "name", "base", "preset", "size")
     for path in list_styles():
@@ -59,7 +60,7 @@ def style_table() -> Table:
 
 def artefact_table() -> Table:
     """What can be fetched."""
-    from osasis.hub.artefacts import Lock, artefacts, describe_bytes, fetched
+    from osasis.config.artefacts import Lock, artefacts, describe_bytes, fetched
 
     table = _table("To fetch", "name", "here", "size", "commercial", "what")
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
@@ -74,7 +75,7 @@ def artefact_table() -> Table:
 
 
 def _converted(name: str) -> int:
-    from osasis.hub.artefacts import artefact
+    from osasis.config.artefacts import artefact
     from osasis.hub.released import architecture, base_bytes
 
     return base_bytes(architecture(artefact(name).architecture))
@@ -92,7 +93,7 @@ def print_tables() -> None:
 
 def plan(name: str, *, given: bool = False) -> list[str]:
     """What fetching `name` will do: parts, sizes, places, licences, and the disk it takes."""
-    from osasis.hub.artefacts import artefact, data_folder, describe_bytes
+    from osasis.config.artefacts import artefact, data_folder, describe_bytes
 
     entry = artefact(name)
     parts = [artefact(part) for part in entry.parts] or [entry]
@@ -113,8 +114,9 @@ def plan(name: str, *, given: bool = False) -> list[str]:
 
 def describe(name: str) -> list[str]:
     """All that is known of an entry of the registry, or of a shipped base or style."""
-    from osasis.hub.artefacts import Lock, artefacts, describe_bytes, fetched
-    from osasis.hub.registry import find_base, find_style, read_manifest
+    from osasis.config.artefacts import Lock, artefacts, describe_bytes, fetched
+    from osasis.config.catalogue import find_base, find_style
+    from osasis.formats.safetensors_file import read_manifest
 
     if name not in artefacts():
         try:

@@ -145,7 +145,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    from osasis.stylize.batch import file_hash
+    from osasis.formats.records import file_hash
 
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
@@ -156,8 +156,8 @@ def _plain(value: Any) -> Any:
 
 def find(args: argparse.Namespace) -> list[FoundPhoto]:
     """The photos of a command line, without results of earlier runs."""
+    from osasis.formats.records import Manifest
     from osasis.imaging.find import STDIN, find_photos
-    from osasis.stylize.batch import Manifest
 
     if args.output.is_file():
         raise UserError(f"{args.output} is a file, and results go into a folder")
@@ -181,8 +181,9 @@ def redraw_all(
         made: what determines the results besides the photos.
         metadata: more for the results' metadata.
     """
+    from osasis.formats.records import Manifest, result_key
     from osasis.imaging.save import output_paths
-    from osasis.stylize.batch import BatchRunner, Manifest, Task, result_key
+    from osasis.stylize.batch import BatchRunner, Task
     from osasis.stylize.photo import PhotoStylizer
 
     folder: Path = args.output

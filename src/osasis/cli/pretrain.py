@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from osasis.cli.options import add_device, make_writable
 from osasis.cli.progress import Progress
-from osasis.hub.registry import configs, find_named
+from osasis.config.catalogue import configs, find_named
 
 if TYPE_CHECKING:
     from osasis.cli.options import Subparsers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from osasis.base import Base
     from osasis.cli.options import Subparsers
-    from osasis.pretrain.evaluate import Measurement
+    from osasis.evaluate.base_numbers import Measurement
 
 EPILOG = """\
 examples:
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         make_writable(args.output)
     from osasis.base import load_base
+    from osasis.evaluate.base_numbers import Plan, evaluate_base
     from osasis.pretrain.data import index_images
-    from osasis.pretrain.evaluate import Plan, evaluate_base
     from osasis.pretrain.probes import read_attributes
 
     base = load_base(args.base, device=args.device)

@@ -8,21 +8,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from osasis.files import duration
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
 T = TypeVar("T")
-
-
-def duration(seconds: float) -> str:
-    """A time for people: '42 s', '3 min 5 s', '2 h 10 min'."""
-    total = max(0, round(seconds))
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60} s"
-    return f"{total // 3600} h {total % 3600 // 60} min"
 
 
 def describe_losses(losses: dict[str, float]) -> str:

@@ -114,7 +114,7 @@ def password(file: Path | None) -> str | None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
-    from osasis.hub.artefacts import data_folder
+    from osasis.config.artefacts import data_folder
     from osasis.studio.config import Limits, StudioConfig
 
     config = StudioConfig(

@@ -69,8 +69,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def made_by(base: Base, args: argparse.Namespace) -> dict[str, Any]:
     """What determines the results besides the photos."""
-    from osasis.hub.registry import find_style
-    from osasis.stylize.batch import file_hash
+    from osasis.config.catalogue import find_style
+    from osasis.formats.records import file_hash
 
     styles = [(name, file_hash(find_style(name)), share) for name, share in args.style or []]
     return {
@@ -84,7 +84,7 @@ def made_by(base: Base, args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Redraw the photos, write them, say where."""
-    from osasis.hub.registry import find_style
+    from osasis.config.catalogue import find_style
 
     for name, _ in args.style or []:
         find_style(name)  # before anything slow

@@ -14,6 +14,7 @@ from torch import Tensor
 from osasis.diffusion.noise import SeededNoise
 from osasis.imaging.tensors import to_tensor
 from osasis.perception.lpips import Lpips
+from osasis.pretrain.probes import area_under_curve
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,20 +106,6 @@ class DensityRanker:
     def _seeds(self, photo: Image.Image) -> list[int]:
         first = int.from_bytes(hashlib.sha256(photo.tobytes()).digest()[:6], "big") + self.seed
         return [first + i for i in range(self.draws)]
-
-
-def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Chance that a positive scores higher than a negative, ties counting half (ROC AUC,
-    Mann-Whitney U).
-
-    Raises:
-        ValueError: either list is empty.
-    """
-    if not len(positive) or not len(negative):
-        raise ValueError("the area under the curve needs positives and negatives")
-    p, n = np.asarray(positive, dtype=float), np.sort(np.asarray(negative, dtype=float))
-    below, upto = np.searchsorted(n, p, side="left"), np.searchsorted(n, p, side="right")
-    return float((below + upto).mean() / 2 / len(n))
 
 
 def auc_interval(

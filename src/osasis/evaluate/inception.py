@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from osasis.evaluate.networks import read_weights
-from osasis.hub.convert import load_strict
+from osasis.models.state import load_strict
 
 FEATURES = 2048
 INPUT_SIZE = 299

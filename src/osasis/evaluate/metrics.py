@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from osasis.config.catalogue import assets
 from osasis.errors import UserError
 from osasis.evaluate.networks import NETWORKS, here, network_path, version_of
-from osasis.hub.registry import assets
 from osasis.imaging.tensors import to_tensor
 from osasis.perception.judges import VGG_ASSET, VggJudges, load_judges
 from osasis.perception.protocol import Embedder
@@ -175,7 +175,7 @@ class MetricFactory:
 
     def _structure(self, name: str, network: str) -> Metric:
         from osasis.evaluate.structure import DinoKeys, VggStructure
-        from osasis.perception.structure import structure_distance
+        from osasis.perception.similarity import structure_distance
 
         features: Callable[[Tensor], Tensor] = (
             VggStructure(self._judges.trunk)

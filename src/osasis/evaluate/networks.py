@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from osasis.config import artefacts
 from osasis.errors import UserError
-from osasis.hub import artefacts
 
 
 @dataclass(frozen=True)

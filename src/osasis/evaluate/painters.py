@@ -14,21 +14,21 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base, load_base
+from osasis.config.catalogue import find_style
+from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method
 from osasis.evaluate.density import reconstruct
 from osasis.evaluate.peers import check_peer, run_peer
-from osasis.hub.registry import find_style
+from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
+from osasis.learn.learner import StepRecord, StyleLearner
+from osasis.learn.photo_bank import squares_of
+from osasis.learn.workshop import Workshop
 from osasis.perception.judges import load_judges
 from osasis.perception.vgg import VggTrunk
-from osasis.style.config import PRESETS, LearnConfig
-from osasis.style.file import Style, load_style
-from osasis.style.learn import StepRecord, StyleLearner
-from osasis.style.photo_bank import squares_of
-from osasis.style.workshop import Workshop
 from osasis.stylize.stylizer import Stylizer
 
 STYLIZE_OPTIONS = {

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from osasis.errors import UserError
+from osasis.models.state import with_prefix
 
 T = TypeVar("T")
 
@@ -75,49 +75,6 @@ def unrename(ours: Mapping[str, T], rules: Rules) -> dict[str, T]:
         anchor = "^" if pattern.startswith("^") else ""
         back.append((anchor + re.escape(name), pattern.removeprefix("^").replace("\\.", ".")))
     return rename(ours, tuple(back))
-
-
-def differences(
-    expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]], limit: int = 3
-) -> str:
-    """What differs between two tables of names and shapes, `limit` of a kind; empty if nothing."""
-    missing = sorted(set(expected) - set(got))
-    left = sorted(set(got) - set(expected))
-    shapes = [
-        f"{k}: expected {tuple(expected[k])}, got {tuple(got[k])}"
-        for k in sorted(set(expected) & set(got))
-        if tuple(expected[k]) != tuple(got[k])
-    ]
-    parts = [("missing", missing), ("not known", left), ("misshapen", shapes)]
-    return "; ".join(
-        f"{len(keys)} {title} ({', '.join(keys[:limit])}{', ...' if len(keys) > limit else ''})"
-        for title, keys in parts
-        if keys
-    )
-
-
-def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape."""
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
-
-
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Put `state` into `module` as it is, naming every key missing, left over or misshapen.
-
-    The module's parameters become these very tensors; it may have been built by `shapes_only`.
-
-    Raises:
-        UserError: the keys or shapes differ.
-    """
-    found = differences(shapes_of(module.state_dict()), shapes_of(state))
-    if found:
-        raise UserError(f"these weights do not fit {what}: {found}")
-    module.load_state_dict(dict(state), assign=True)
-
-
-def with_prefix(state: Mapping[str, T], prefix: str) -> dict[str, T]:
-    """The part of `state` behind `prefix`, without it."""
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 def diffae_from_released(released: Mapping[str, Tensor]) -> dict[str, Tensor]:

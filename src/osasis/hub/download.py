@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import html
-import inspect
-import os
 import re
-import shutil
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+from osasis.config.artefacts import describe_bytes
 from osasis.errors import OsasisError, UserError
 from osasis.files import CHUNK, Report, silent
-from osasis.hub.artefacts import Place, describe_bytes
+from osasis.formats.huggingface import check_room, offline
 
 ATTEMPTS = 5  # in a row without a single byte
 TIMEOUT = 30.0  # seconds without a byte
-RESERVE = 200_000_000  # bytes of disk that are left alone
-
-
-def offline() -> bool:
-    """Whether the user has switched the network off, as the hub's library reads it."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """Refuse to begin what cannot end.
-
-    Raises:
-        OsasisError: less than `needed` bytes, and a reserve, are free where `folder` is or will be.
-    """
-    nearest = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(nearest).free
-    if free < needed + RESERVE:
-        raise OsasisError(
-            f"{describe_bytes(needed)} are needed in {folder}, and {describe_bytes(free)} are free",
-            hint="make room, or set OSASIS_DATA (and HF_HOME for the hub's files) to another disk",
-        )
 
 
 def refuse_web_page(path: Path, origin: str) -> None:
@@ -154,98 +131,3 @@ def _refused(address: str, error: urllib.error.HTTPError) -> OsasisError:
         f"{address} cannot be downloaded: {error.code} {error.reason}",
         hint="open the address in a browser, and give the file with --from FILE",
     )
-
-
-def hub_files(repository: str, revision: str) -> tuple[str, list[str]]:
-    """Commit and file names of a repository; an empty `revision` is the newest.
-
-    Raises:
-        OsasisError: there is no such repository or revision, or the hub cannot be reached.
-        UserError: offline mode is on.
-    """
-    from huggingface_hub import HfApi
-
-    with _hub_errors(repository):
-        info = HfApi().model_info(repository, revision=revision or None)
-        return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
-
-
-def from_hub(place: Place, file: str, revision: str, report: Report = silent) -> Path:
-    """One file of a repository, in the hub's own cache; what is there is not fetched again.
-
-    Raises:
-        OsasisError: there is no such file, the hub cannot be reached, or the disk is full.
-        UserError: offline mode is on and the file is not here.
-    """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub import try_to_load_from_cache as cached
-
-    if not isinstance(cached(place.at, file, revision=revision), str) and not offline():
-        with _hub_errors(place.at):
-            url = hf_hub_url(place.at, file, revision=revision)
-            size = get_hf_file_metadata(url).size or 0
-        check_room(Path(constants.HF_HUB_CACHE), size)
-    takes_bar = "tqdm_class" in inspect.signature(hf_hub_download).parameters
-    bar: dict[str, Any] = {"tqdm_class": _bar(report)} if takes_bar else {}
-    with _hub_errors(place.at):
-        return Path(hf_hub_download(place.at, file, revision=revision, **bar))
-
-
-def _bar(report: Report) -> type:
-    """The hub's progress bar, drawn by us."""
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._seen, self._whole = int(kwargs.get("initial") or 0), int(kwargs.get("total") or 0)
-            kwargs["disable"] = True
-            kwargs.pop("name", None)
-            super().__init__(*args, **kwargs)
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self._seen += int(n or 0)
-            report("downloading", self._seen, max(self._whole, self._seen))
-            return None
-
-    return Bar
-
-
-class _hub_errors:
-    """Turns failures of the hub's library into ours."""
-
-    def __init__(self, repository: str) -> None:
-        self.repository = repository
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from huggingface_hub import errors
-
-        if error is None or isinstance(error, OsasisError):
-            return
-        where = f"the hub's repository {self.repository}"
-        if isinstance(error, errors.OfflineModeIsEnabled) or (
-            isinstance(error, errors.LocalEntryNotFoundError) and offline()
-        ):
-            raise UserError(
-                f"{where} is needed, and offline mode is on (HF_HUB_OFFLINE)",
-                hint="unset HF_HUB_OFFLINE, or give the files with --from FOLDER",
-            ) from error
-        missing = (
-            errors.RepositoryNotFoundError,
-            errors.RevisionNotFoundError,
-            errors.RemoteEntryNotFoundError,
-        )
-        short = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if isinstance(error, missing):
-            raise OsasisError(
-                f"{where} does not have what is expected: {short}",
-                hint="it may have moved; give the file with --from FILE",
-            ) from error
-        network = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "requests")
-        if network or isinstance(error, (OSError, ValueError)):
-            raise OsasisError(
-                f"{where} cannot be downloaded: {short}",
-                hint="run the same command again: it goes on from there; HF_ENDPOINT sets a mirror",
-            ) from error

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from osasis.config import artefacts as known
+from osasis.config.artefacts import Artefact, Lock, data_folder, plain_name
+from osasis.config.catalogue import CARD, CONFIG, WEIGHTS, check_inside
 from osasis.errors import OsasisError, UserError
 from osasis.files import Report, atomic_path, sha256, silent
-from osasis.hub import artefacts as known
-from osasis.hub.artefacts import Artefact, Lock, data_folder, plain_name
-from osasis.hub.download import check_room, from_hub, hub_files
-from osasis.hub.layout import CARD, CONFIG, WEIGHTS, check_inside
+from osasis.formats.huggingface import check_room, from_hub, hub_files
 from osasis.hub.sources import Source, by_hand, canonical, check, held_revision, obtain
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -102,7 +102,7 @@ def _check_safetensors(path: Path) -> None:
 
 def _base(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:
     from osasis.base import load_base
-    from osasis.hub.publish import base_card, describe_folder
+    from osasis.formats.card import base_card, describe_folder
     from osasis.hub.released import architecture, base_bytes, build_base
 
     family = architecture(entry.architecture)

@@ -13,21 +13,22 @@ from torch import Tensor
 
 from osasis._version import __version__
 from osasis.base import Base, save_base
+from osasis.config.artefacts import registry
+from osasis.config.presets import RELEASE
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
+from osasis.formats.huggingface import check_room
+from osasis.formats.style_file import Style, StyleManifest
 from osasis.hub import convert
-from osasis.hub.artefacts import registry
-from osasis.hub.download import check_room
 from osasis.hub.unpickle import unpickle
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import EncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.spn import new_spn
 from osasis.models.unet import UNet, UNetConfig
-from osasis.style.config import RELEASE
-from osasis.style.file import Style, StyleManifest
-from osasis.style.update import new_spn
+from osasis.stylize.model import student as student_of
 
 Shapes = dict[str, tuple[int, ...]]
 STATE = "state_dict/"
@@ -255,7 +256,7 @@ def export_style(style: Style, base: Base, path: Path) -> None:
             hint="learn the style with --preset release or --preset paper",
         )
     state = _released_state(base)
-    student = style.student(base)
+    student = student_of(style, base)
     state |= convert.diffae_to_released(student.diffae.state_dict())
     steps = max(1, len(style.manifest.config.learn_route.decoding()))
     empty: dict[str, Any] = {"state": {}, "param_groups": []}

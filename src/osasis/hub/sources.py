@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from osasis.config import artefacts as known
+from osasis.config.artefacts import Artefact, Lock, Place, data_folder, plain_name
+from osasis.config.catalogue import check_inside
 from osasis.errors import OsasisError, UserError
 from osasis.files import Report, sha256, silent
-from osasis.hub import artefacts as known
-from osasis.hub.artefacts import Artefact, Lock, Place, data_folder, plain_name
-from osasis.hub.download import from_hub, from_url, hub_files, offline, refuse_web_page
-from osasis.hub.layout import check_inside
+from osasis.formats.huggingface import from_hub, hub_files, offline
+from osasis.hub.download import from_url, refuse_web_page
 
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 

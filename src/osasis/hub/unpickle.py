@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from osasis.config.artefacts import data_folder, describe_bytes
 from osasis.errors import OsasisError, UserError
-from osasis.hub.artefacts import data_folder, describe_bytes
-from osasis.hub.download import check_room, refuse_web_page
+from osasis.formats.huggingface import check_room
+from osasis.hub.download import refuse_web_page
 
 MAX_BYTES = 16_000_000_000  # of a checkpoint
 MAX_PICKLE = 64_000_000  # of the part that is not numbers

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from osasis.hub.registry import assets
+from osasis.config.catalogue import assets
 
 MODEL = "face_detection_yunet_2023mar.onnx"
 # YuNet sees faces of about 10 to 300 pixels, so that big and small ones need different sizes

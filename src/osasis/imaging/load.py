@@ -326,3 +326,6 @@ def _walk(folder: Path) -> Iterator[Path]:
             file = Path(parent, name)
             if not name.startswith(".") and file.suffix.lower() in IMAGE_SUFFIXES:
                 yield file
+
+
+Picture = str | Path | Image.Image

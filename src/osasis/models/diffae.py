@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from osasis.diffusion.route import Route
+from osasis.diffusion.sample import follow
 from osasis.diffusion.schedule import IMAGE_SCHEDULE
 from osasis.models.conditioning import Conditioning
 from osasis.models.encoder import (
@@ -91,3 +94,27 @@ class DiffAE(nn.Module):
             return out
         alpha_bar = IMAGE_SCHEDULE.alpha_bar_at(t).to(x_t.dtype)
         return alpha_bar.sqrt() * out + (1 - alpha_bar).sqrt() * x_t
+
+
+def invert(diffae: DiffAE, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
+    """Structural codes x_t0 of photos, conditioned on their own z_sem (Eq. 11).
+
+    Args:
+        x0: (B, 3, H, W) in [-1, 1].
+        z_sem: (B, z_dim).
+    """
+    conditioning = diffae.plain(z_sem)
+    return follow(lambda x, t: diffae.eps(x, t, conditioning), x0, route, route.inversion())
+
+
+def copy_unet(diffae: DiffAE, changed: Container[str] | None = None) -> DiffAE:
+    """A DiffAE whose U-Net is a copy and whose encoder is shared.
+
+    Args:
+        changed: parameters of the U-Net that are copied, the others being shared; None copies all.
+    """
+    shared: list[nn.Module | nn.Parameter] = [diffae.encoder]
+    if changed is not None:
+        shared += [p for name, p in diffae.unet.named_parameters() if name not in changed]
+    # deepcopy takes what its memo already holds as it is
+    return copy.deepcopy(diffae, {id(part): part for part in shared})

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from osasis.config.presets import SPNSettings
+from osasis.diffusion.sample import timesteps
+from osasis.diffusion.schedule import Step
 from osasis.models.layers import group_norm, timestep_embedding, zero_init
 
 
@@ -77,3 +80,14 @@ class SPN(nn.Module):
         for block in self.blocks:
             x = block(x, time_emb)
         return self.conv_last(x)
+
+
+def new_spn(settings: SPNSettings) -> SPN:
+    """The SPN that a preset describes, its weights drawn from torch's generator."""
+    time_dim = SPNConfig.time_dim if settings.timed else None
+    return SPN(SPNConfig(settings.channels, time_dim, settings.zero_init))
+
+
+def spn_term(spn: SPN, x0: Tensor, step: Step, *, index_time: bool) -> Tensor:
+    """`SPN(I_A, t)` (Eq. 12), t being the timestep or, as in the release, the grid's index."""
+    return spn(x0, timesteps(x0, step.index if index_time else step.t))

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from osasis.config.artefacts import fetched_repository
 from osasis.errors import UserError
-from osasis.hub.artefacts import fetched_repository
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 _INSTALL = "pip install 'osasis[clip]'"

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.errors import UserError
-from osasis.evaluate.density import area_under_curve
+
+if TYPE_CHECKING:
+    pass
 
 MIN_LABELS = 20  # of each class, to train on
 RIDGE = 3e-3  # weight of the squared norm of a probe
@@ -144,3 +147,17 @@ def probe(
         truth = np.array([labels[n] > bound for n in test])
         auc = auc_of((z_test @ normal).numpy(), truth)
     return Probe(name, normal * gap * std, auc, len(train), len(test), threshold)
+
+
+def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Chance that a positive scores higher than a negative, ties counting half (ROC AUC,
+    Mann-Whitney U).
+
+    Raises:
+        ValueError: either list is empty.
+    """
+    if not len(positive) or not len(negative):
+        raise ValueError("the area under the curve needs positives and negatives")
+    p, n = np.asarray(positive, dtype=float), np.sort(np.asarray(negative, dtype=float))
+    below, upto = np.searchsorted(n, p, side="left"), np.searchsorted(n, p, side="right")
+    return float((below + upto).mean() / 2 / len(n))

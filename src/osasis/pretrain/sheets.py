@@ -13,8 +13,7 @@ from osasis.diffusion.schedule import TimestepGrid
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import to_images
 from osasis.models.conditioning import Conditioning
-from osasis.models.diffae import DiffAE
-from osasis.stylize.decode import invert
+from osasis.models.diffae import DiffAE, invert
 
 HALF_WAY = Route(50, 50, 0.5)  # of the reconstruction
 SAMPLE_STEPS = 25

@@ -15,7 +15,7 @@ from osasis.scale.engine import running_ray
 from osasis.scale.source import estimate_total, kind_of, read
 from osasis.scale.tables import Tables
 from osasis.scale.worker import FORMATS, Job, Worker
-from osasis.stylize.look import Styles
+from osasis.stylize.model import Styles
 
 # of one batch, before the job ends: a photo that kills its worker must not do so for ever
 _ATTEMPTS = 5

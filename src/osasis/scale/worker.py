@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from osasis.errors import OsasisError
+from osasis.formats.records import result_key
 from osasis.scale.source import DATA, ID, REASON
 from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
-from osasis.stylize.batch import BatchRunner, Outcome, Task, result_key
+from osasis.stylize.batch import BatchRunner, Outcome, Task
 from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
 
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}

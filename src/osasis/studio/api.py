@@ -12,8 +12,8 @@ from fastapi import FastAPI, Request
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
+from osasis.config.catalogue import assets, paintings
 from osasis.errors import OsasisError, UserError
-from osasis.hub.registry import assets, paintings
 from osasis.studio.intake import BEFORE, PICTURE, STYLE_FILE, THUMBNAIL, VIEW
 from osasis.studio.jobs import Job
 from osasis.studio.service import Service

@@ -8,13 +8,13 @@ from pathlib import Path
 from PIL import Image
 
 from osasis.base import Base
+from osasis.config.presets import LearnConfig
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
+from osasis.formats.style_file import Style, load_style
 from osasis.imaging.faces import Face, FaceDetector
 from osasis.imaging.load import load_image
 from osasis.studio.store import PHOTO, STYLE, Item, Store, Visitor, plain_name
-from osasis.style.config import LearnConfig
-from osasis.style.file import Style, load_style
 from osasis.stylize.stylizer import Stylizer
 
 PICTURE, VIEW, THUMBNAIL, BEFORE = "picture.png", "view.webp", "thumb.webp", "before.webp"

@@ -272,7 +272,7 @@ def clip_hint() -> str:
 
     from huggingface_hub import try_to_load_from_cache
 
-    from osasis.hub.artefacts import fetched_repository
+    from osasis.config.artefacts import fetched_repository
 
     if find_spec("transformers") is None:
         return "pip install 'osasis[clip]', then osasis models fetch clip-vit-b32 (about 605 MB)"

@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 from osasis.base import Base
-from osasis.demo import PHOTO as EXAMPLE_PHOTO
+from osasis.config.catalogue import assets, paintings
+from osasis.config.presets import LearnConfig
 from osasis.errors import UserError
-from osasis.hub.registry import assets, paintings
+from osasis.formats.style_file import load_style
 from osasis.imaging.load import load_image
 from osasis.studio.config import StudioConfig
 from osasis.studio.intake import STYLE_FILE, Intake
@@ -18,8 +19,7 @@ from osasis.studio.jobs import OPEN, Job, JobQueue
 from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, STYLE, Item, Store, Visitor, plain_name
 from osasis.studio.work import Studio
-from osasis.style.config import LearnConfig
-from osasis.style.file import load_style
+from osasis.stylize.demo import PHOTO as EXAMPLE_PHOTO
 from osasis.stylize.edit import check_attributes
 from osasis.stylize.explore import CONTROLS
 

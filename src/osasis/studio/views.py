@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from osasis.cli.progress import duration
-from osasis.hub.registry import assets, paintings
+from osasis.config.catalogue import assets, paintings
+from osasis.files import duration
 from osasis.studio.intake import NEW, READY
 from osasis.studio.jobs import CANCELLED, DONE, FAILED, OPEN, QUEUED, Job
 from osasis.studio.store import Item

@@ -14,15 +14,16 @@ from PIL import Image
 
 from osasis._version import __version__
 from osasis.base import Base
-from osasis.demo import PHOTO as EXAMPLE_PHOTO
-from osasis.demo import face_crop
+from osasis.config.catalogue import assets, list_styles
+from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-from osasis.hub.registry import assets, list_styles
+from osasis.formats.style_file import Style, load_style
 from osasis.imaging.blend import BlendConfig
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
 from osasis.imaging.tensors import fit_square
+from osasis.learn.learner import StyleLearner
 from osasis.studio.intake import (
     BEFORE,
     LEARNING,
@@ -38,12 +39,11 @@ from osasis.studio.intake import (
 from osasis.studio.jobs import Step
 from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, RESULT, SHEET, STYLE, Item, Visitor
-from osasis.style.config import PRESETS, LearnConfig
-from osasis.style.file import Style, load_style
-from osasis.style.learn import StyleLearner
+from osasis.stylize.demo import PHOTO as EXAMPLE_PHOTO
+from osasis.stylize.demo import face_crop
 from osasis.stylize.edit import ATTRIBUTE_GUIDANCE, EDIT_ROUTE, AttributeEdit, Edit
 from osasis.stylize.explore import explore, plan, sheet
-from osasis.stylize.look import common_route
+from osasis.stylize.model import common_route
 from osasis.stylize.photo import PhotoConfig, PhotoStylizer
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer

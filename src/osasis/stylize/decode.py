@@ -9,18 +9,7 @@ from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
-from osasis.stylize.look import Look
-
-
-def invert(diffae: DiffAE, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
-    """Structural codes x_t0 of photos, conditioned on their own z_sem (Eq. 11).
-
-    Args:
-        x0: (B, 3, H, W) in [-1, 1].
-        z_sem: (B, z_dim).
-    """
-    conditioning = diffae.plain(z_sem)
-    return follow(lambda x, t: diffae.eps(x, t, conditioning), x0, route, route.inversion())
+from osasis.stylize.model import Look
 
 
 def decode(

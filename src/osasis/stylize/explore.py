@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image
 
 from osasis.base import Base
+from osasis.formats.style_file import Style
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square
-from osasis.style.file import Style
-from osasis.stylize.look import normalised
+from osasis.stylize.model import normalised
 from osasis.stylize.stylizer import Stylizer
 
 CONTROLS = ("strength", "levels", "codes", "lambda", "t0", "variation", "seed", "mix")

@@ -15,9 +15,9 @@ from osasis.errors import OsasisError, UserError
 from osasis.imaging.align import Similarity, align, central_square, cut
 from osasis.imaging.blend import BlendConfig, Patch, enlarge, put_back
 from osasis.imaging.faces import Face, FaceDetector
-from osasis.imaging.load import load_image
+from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
-from osasis.stylize.stylizer import Picture, Stylizer
+from osasis.stylize.stylizer import Stylizer
 
 FITS = ("faces", "crop", "tiles", "whole")
 _LANCZOS = Image.Resampling.LANCZOS

@@ -9,13 +9,13 @@ from PIL import Image
 
 from osasis._version import __version__
 from osasis.base import Base
+from osasis.config.presets import FAST, SPNSettings
 from osasis.diffusion.route import Route
+from osasis.formats.style_file import Style, StyleManifest
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.learn.learner import default_style_levels
 from osasis.models.spn import SPN, SPNConfig
-from osasis.style.config import FAST, SPNSettings
-from osasis.style.file import Style, StyleManifest
-from osasis.style.learn import default_style_levels
 
 PREVIEW = "preview"  # the preset's name in the manifest
 # looked at: at the usual 500 there is a tint, at 900 the picture's colours arrive

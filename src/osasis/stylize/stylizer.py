@@ -14,13 +14,13 @@ from osasis.base import Base
 from osasis.device import free_memory, mixed_precision, with_room
 from osasis.diffusion.noise import SeededNoise
 from osasis.errors import OsasisError, UserError
-from osasis.imaging.load import load_image
+from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
-from osasis.stylize.decode import decode, invert
+from osasis.models.diffae import invert
+from osasis.stylize.decode import decode
 from osasis.stylize.edit import EDIT_ROUTE, Edit
-from osasis.stylize.look import Styles, blend, common_route
+from osasis.stylize.model import Styles, blend, common_route
 
-Picture = str | Path | Image.Image
 MAX_BATCH = 16
 BYTES_PER_PIXEL = 6_000  # measured peak of one faces-128 evaluation per pixel, rounded up
 

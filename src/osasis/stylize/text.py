@@ -17,9 +17,10 @@ from osasis.diffusion.route import Route
 from osasis.diffusion.sample import follow_with_gradient
 from osasis.errors import UserError
 from osasis.imaging.tensors import to_images
+from osasis.models.diffae import invert
 from osasis.perception import load_judges
-from osasis.style.losses import cosine_distance
-from osasis.stylize.decode import guided, invert
+from osasis.perception.similarity import cosine_distance
+from osasis.stylize.decode import guided
 
 DEFAULT_SOURCE = "a face"
 

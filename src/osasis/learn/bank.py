@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.presets import BankConfig
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
-from osasis.style.config import BankConfig
-from osasis.style.update import Branch
-from osasis.stylize.decode import invert
+from osasis.learn.update import Branch
+from osasis.models.diffae import invert
 
 PART = 8  # photos per file
 DRAWING = 2  # raise it when the same seed comes to draw another photo, so that no old bank is read

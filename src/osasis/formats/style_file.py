@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import copy
 import dataclasses
 import io
 import json
 import tempfile
-from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,21 +16,18 @@ from huggingface_hub import ModelHubMixin
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from osasis.base import Base
+from osasis.config.catalogue import find_style
+from osasis.config.presets import LearnConfig, config_from_dict
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-from osasis.hub.convert import differences, load_strict, shapes_of, with_prefix
-from osasis.hub.publish import find_published, style_card, write_folder
-from osasis.hub.registry import find_style
-from osasis.hub.weights import KEY, read_weights
-from osasis.models.diffae import DiffAE
-from osasis.models.spn import SPN
-from osasis.style.compress import MAX_ERROR, compress, decompress
-from osasis.style.config import LearnConfig, config_from_dict
-from osasis.style.update import Student, new_spn
+from osasis.formats.card import find_published, style_card, write_folder
+from osasis.formats.compress import MAX_ERROR, compress, decompress
+from osasis.formats.safetensors_file import KEY, read_weights
+from osasis.models.spn import SPN, new_spn
+from osasis.models.state import load_strict, with_prefix
 
 FORMAT = "osasis-style-3"
 EARLIER = ("osasis-style-2", "osasis-style-1")  # bit planes, float16; still read
@@ -120,33 +115,6 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Style:
         return load_style(find_published(model_id, options))
 
-    def student(self, base: Base) -> Student:
-        """eps_B and SPN: the base's networks with this style's changes.
-
-        Raises:
-            UserError: `base` is not the one the style was learned on.
-        """
-        changes = self.changes(base)
-        diffae = copy_unet(base.diffae, changes)
-        weights = diffae.unet.state_dict()
-        for name, change in changes.items():
-            weights[name].add_(change.to(weights[name]))
-        return Student(diffae.eval().requires_grad_(False), self.spn(base.device))
-
-    def changes(self, base: Base) -> dict[str, Tensor]:
-        """What is added to parameters of the base's U-Net, by their names.
-
-        Raises:
-            UserError: `base` is not the one the style was learned on, or they do not fit it.
-        """
-        self.check_base(base)
-        changes = with_prefix(self.tensors, "unet.")
-        own = shapes_of(base.diffae.unet.state_dict())
-        found = differences({k: v for k, v in own.items() if k in changes}, shapes_of(changes))
-        if found:
-            raise UserError(f"the style {self.manifest.name!r} does not fit its base: {found}")
-        return changes
-
     def spn(self, device: torch.device) -> SPN:
         """The style's structure-preserving network, in evaluation mode, on `device`.
 
@@ -160,33 +128,6 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
         }
         load_strict(spn, state, f"the style {self.manifest.name!r}")
         return spn.eval().requires_grad_(False)
-
-    def check_base(self, base: Base) -> None:
-        """Refuse a base other than the style's own.
-
-        Raises:
-            UserError: the hashes differ.
-        """
-        m = self.manifest
-        if m.base_hash != base.hash:
-            raise UserError(
-                f"style {m.name!r} was learned on base {m.base_name!r} ({m.base_hash}), "
-                f"and this is {base.name!r} ({base.hash})",
-                hint="load that base, or learn the style again on this one",
-            )
-
-
-def copy_unet(diffae: DiffAE, changed: Container[str] | None = None) -> DiffAE:
-    """A DiffAE whose U-Net is a copy and whose encoder is shared.
-
-    Args:
-        changed: parameters of the U-Net that are copied, the others being shared; None copies all.
-    """
-    shared: list[nn.Module | nn.Parameter] = [diffae.encoder]
-    if changed is not None:
-        shared += [p for name, p in diffae.unet.named_parameters() if name not in changed]
-    # deepcopy takes what its memo already holds as it is
-    return copy.deepcopy(diffae, {id(part): part for part in shared})
 
 
 def load_style(path: str | Path) -> Style:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from safetensors import safe_open
-
+from osasis.config.artefacts import artefacts
+from osasis.config.artefacts import path as fetched_path
 from osasis.errors import UserError
-from osasis.hub.artefacts import artefacts, fetched
-from osasis.hub.artefacts import path as fetched_path
-from osasis.hub.layout import weights_file
 
 SUFFIX = ".safetensors"
 BASES_FOLDER = "bases"
 STYLES_FOLDER = "styles_learned"
+# a folder that is published on the hub: our file, its manifest again, and the card
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 def assets() -> Path:
@@ -43,51 +39,9 @@ def experiments() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-@dataclass(frozen=True)
-class BaseInfo:
-    """One base: its name, what it is, image size in pixels, bytes on disk, file, origin."""
-
-    name: str
-    description: str
-    image_size: int
-    bytes: int
-    path: Path
-    source: str
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest in a file's metadata, without reading its tensors."""
-    with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
-        return dict(json.loads((file.metadata() or {})["osasis"]))
-
-
-def list_bases() -> list[BaseInfo]:
-    """The bases that `load_base` knows by name and that are here."""
-    known = artefacts()
-    here = {name: (path, "comes with the package") for name, path in _shipped(BASES_FOLDER).items()}
-    for name, entry in known.items():
-        path = fetched(name) if entry.kind == "base" else None
-        if path is not None:
-            here[name] = (path, "fetched")
-    found = []
-    for name, (path, source) in here.items():
-        manifest = read_manifest(path)
-        found.append(
-            BaseInfo(
-                name=name,
-                description=str(manifest["notes"].get("description") or known[name].about),
-                image_size=int(manifest["model"]["unet"]["image_size"]),
-                bytes=path.stat().st_size,
-                path=path,
-                source=source,
-            )
-        )
-    return found
-
-
 def list_styles() -> list[Path]:
     """Files of the learned styles that come with the package."""
-    return list(_shipped(STYLES_FOLDER).values())
+    return list(shipped_files(STYLES_FOLDER).values())
 
 
 def find_named(text: str | Path, shipped: dict[str, Path], kind: str, hint: str = "") -> Path:
@@ -122,7 +76,7 @@ def find_base(name_or_path: str | Path) -> Path:
         return weights_file(path)
     if str(name_or_path) in artefacts() and not path.is_file():
         return fetched_path(str(name_or_path))
-    known = _shipped(BASES_FOLDER)
+    known = shipped_files(BASES_FOLDER)
     return find_named(name_or_path, known, "base", "others can be fetched: `osasis models list`;")
 
 
@@ -136,8 +90,45 @@ def find_style(name_or_path: str | Path) -> Path:
     if path.is_dir():
         return weights_file(path)
     hint = "learn one with `osasis learn PICTURE`;"
-    return find_named(name_or_path, _shipped(STYLES_FOLDER), "style", hint)
+    return find_named(name_or_path, shipped_files(STYLES_FOLDER), "style", hint)
 
 
-def _shipped(folder: str) -> dict[str, Path]:
+def shipped_files(folder: str) -> dict[str, Path]:
+    """Safetensors files of the package's folder of assets, by name."""
     return {path.stem: path for path in sorted((assets() / folder).glob(f"*{SUFFIX}"))}
+
+
+def weights_file(path: Path) -> Path:
+    """The safetensors file of `path`: itself, or the one in the folder.
+
+    Raises:
+        UserError: a folder without one, or one whose file is a link that leads out of it.
+    """
+    if not path.is_dir():
+        return path
+    inner = path / WEIGHTS
+    if not inner.is_file():
+        raise UserError(
+            f"{path} is a folder without {WEIGHTS}",
+            hint="a base or style folder holds model.safetensors, config.json and README.md",
+        )
+    check_inside(inner, path)
+    return inner
+
+
+def check_inside(file: Path, folder: Path) -> None:
+    """Refuse a file that is a link out of its folder.
+
+    The hub's cache links from `snapshots/REVISION` to `blobs` of the same repository: that is in.
+
+    Raises:
+        UserError: it leads out.
+    """
+    allowed = [folder.resolve()]
+    for above in (folder.absolute(), *folder.absolute().parents):
+        if above.name == "snapshots":
+            allowed.append((above.parent / "blobs").resolve())
+            break
+    target = file.resolve()
+    if not any(target.is_relative_to(root) for root in allowed):
+        raise UserError(f"{file} is a link that leads out of its folder, to {target}")

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.compiled import compile_in_place
+from osasis.config.presets import LearnConfig
+from osasis.learn.update import Student
+from osasis.models.diffae import copy_unet
+from osasis.models.spn import new_spn
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
-from osasis.style.config import LearnConfig
-from osasis.style.file import copy_unet
-from osasis.style.update import Student, new_spn
 
 
 class Trainee:

@@ -15,3 +15,8 @@ def self_similarity(features: Tensor) -> Tensor:
 def structure_distance(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared difference of the self-similarities of two (B, n, d) features: (B,)."""
     return (self_similarity(x) - self_similarity(y)).square().mean(dim=(1, 2))
+
+
+def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
+    """`1 - cos(x, y)` over the last axis; the others broadcast."""
+    return 1 - F.cosine_similarity(x, y, dim=-1)

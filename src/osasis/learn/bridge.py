@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.presets import BridgeConfig
 from osasis.diffusion.ddpm import q_sample
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.sample import ancestral, ddim
 from osasis.diffusion.schedule import TimestepGrid
 from osasis.perception.judges import load_judges
-from osasis.style.config import BridgeConfig
 
 
 def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iterator[Tensor]:

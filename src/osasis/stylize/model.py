@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.presets import SPNSettings
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import Structure
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
+from osasis.formats.style_file import Style
+from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
-from osasis.models.diffae import DiffAE
-from osasis.models.spn import SPN
-from osasis.style.config import SPNSettings
-from osasis.style.file import Style, copy_unet
-from osasis.style.update import spn_term
+from osasis.models.diffae import DiffAE, copy_unet
+from osasis.models.spn import SPN, spn_term
+from osasis.models.state import differences, shapes_of, with_prefix
 
 Styles = Style | Sequence[tuple[Style, float]]
 """One style, or several with their shares of the mix; an empty list is the base itself."""
@@ -131,7 +132,7 @@ def blend(
     shares = normalised(styles)
     _check(base, strength, style_levels, lambda_spn)
     # refuses another base, and changes that do not fit
-    changes = [style.changes(base) for style, _ in shares]
+    changes = [changes_of(style, base) for style, _ in shares]
     diffae = copy_unet(base.diffae, {name for part in changes for name in part})
     weights = diffae.unet.state_dict()
     parts = []
@@ -202,3 +203,47 @@ def _check(
     for name, value in (("style strength", strength), ("lambda_spn", lambda_spn)):
         if value is not None and not 0 <= value < float("inf"):
             raise UserError(f"{name} must be 0 or more, got {value}")
+
+
+def student(style: Style, base: Base) -> Student:
+    """eps_B and SPN: the base's networks with the style's changes.
+
+    Raises:
+        UserError: `base` is not the one the style was learned on.
+    """
+    changes = changes_of(style, base)
+    diffae = copy_unet(base.diffae, changes)
+    weights = diffae.unet.state_dict()
+    for name, change in changes.items():
+        weights[name].add_(change.to(weights[name]))
+    return Student(diffae.eval().requires_grad_(False), style.spn(base.device))
+
+
+def changes_of(style: Style, base: Base) -> dict[str, Tensor]:
+    """What is added to parameters of the base's U-Net, by their names.
+
+    Raises:
+        UserError: `base` is not the one the style was learned on, or they do not fit it.
+    """
+    check_base(style, base)
+    changes = with_prefix(style.tensors, "unet.")
+    own = shapes_of(base.diffae.unet.state_dict())
+    found = differences({k: v for k, v in own.items() if k in changes}, shapes_of(changes))
+    if found:
+        raise UserError(f"the style {style.manifest.name!r} does not fit its base: {found}")
+    return changes
+
+
+def check_base(style: Style, base: Base) -> None:
+    """Refuse a base other than the style's own.
+
+    Raises:
+        UserError: the hashes differ.
+    """
+    m = style.manifest
+    if m.base_hash != base.hash:
+        raise UserError(
+            f"style {m.name!r} was learned on base {m.base_name!r} ({m.base_hash}), "
+            f"and this is {base.name!r} ({base.hash})",
+            hint="load that base, or learn the style again on this one",
+        )

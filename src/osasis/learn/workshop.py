@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.presets import LearnConfig
 from osasis.device import compiling_pays
+from osasis.learn.bank import PART, ContentBank
+from osasis.learn.critic import load_critic
+from osasis.learn.losses import Critic, Seen, join, split
+from osasis.learn.photo_bank import PhotoBank
+from osasis.learn.portions import Portions, portions_for
 from osasis.perception.registry import DEFAULT_EMBEDDER
-from osasis.style.bank import PART, ContentBank
-from osasis.style.config import LearnConfig
-from osasis.style.critic import load_critic
-from osasis.style.losses import Critic, Seen, join, split
-from osasis.style.photo_bank import PhotoBank
-from osasis.style.portions import Portions, portions_for
 
 
 class Workshop:

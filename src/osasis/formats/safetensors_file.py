@@ -1,6 +1,6 @@
 """Our files: safetensors with a manifest in the metadata, alone or in a folder with a card.
 
-There is one reader, and `layout` says where the file of a folder is.
+There is one reader, and `config.catalogue` says where the file of a folder is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from osasis.config.catalogue import CONFIG, WEIGHTS
 from osasis.errors import UserError
-from osasis.hub.layout import CONFIG, WEIGHTS
 
 KEY = "osasis"  # of the metadata
 MAX_NUMBER = 65536  # of a network's configuration
@@ -82,3 +82,9 @@ def check_sizes(path: Path, manifest: Any, key: str = "") -> None:
             check_sizes(path, value, key)
     elif isinstance(manifest, (int, float)) and not 0 <= manifest <= MAX_NUMBER:
         raise UserError(f"{path} describes no network: {key} is {manifest}")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a file's metadata, without reading its tensors."""
+    with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
+        return dict(json.loads((file.metadata() or {})["osasis"]))

@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.compiled import compile_in_place
+from osasis.config.presets import LearnConfig
 from osasis.device import mixed_precision
+from osasis.learn.losses import Critic, Seen
 from osasis.perception.judges import VggJudges, load_judges
 from osasis.perception.protocol import Embedder
 from osasis.perception.registry import DEFAULT_EMBEDDER, get_embedder
+from osasis.perception.similarity import cosine_distance
 from osasis.perception.vgg import STATISTICS_LAYERS, VggTrunk, shrink
-from osasis.style.config import LearnConfig
-from osasis.style.losses import Critic, Seen, cosine_distance
 
 POSITIONS_SIDE = 16
 

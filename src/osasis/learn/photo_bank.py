@@ -13,13 +13,13 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError, UserError
-from osasis.imaging.load import load_image
+from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import to_tensor
-from osasis.style.bank import PART
-from osasis.style.update import Branch
-from osasis.stylize.decode import invert
+from osasis.learn.bank import PART
+from osasis.learn.update import Branch
+from osasis.models.diffae import invert
 from osasis.stylize.photo import PhotoConfig, PhotoStylizer
-from osasis.stylize.stylizer import Picture, Stylizer
+from osasis.stylize.stylizer import Stylizer
 
 
 class PhotoBank:

@@ -15,22 +15,21 @@ from torch import Tensor
 
 from osasis._version import __version__
 from osasis.base import Base, load_base
+from osasis.config.presets import PRESETS, LearnConfig
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError, UserError
-from osasis.hub.convert import with_prefix
-from osasis.imaging.load import load_image
+from osasis.formats.style_file import Style, StyleManifest
+from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.style.bridge import bridge
-from osasis.style.config import PRESETS, LearnConfig
-from osasis.style.file import Style, StyleManifest
-from osasis.style.losses import Seen, StyleTargets, style_targets
-from osasis.style.photo_bank import squares_of
-from osasis.style.snapshot import Snapshot
-from osasis.style.trainee import Trainee
-from osasis.style.update import Branch, UpdateResult, update
-from osasis.style.workshop import Workshop
-from osasis.stylize.decode import invert
-from osasis.stylize.stylizer import Picture
+from osasis.learn.bridge import bridge
+from osasis.learn.losses import Seen, StyleTargets, style_targets
+from osasis.learn.photo_bank import squares_of
+from osasis.learn.snapshot import Snapshot
+from osasis.learn.trainee import Trainee
+from osasis.learn.update import Branch, UpdateResult, update
+from osasis.learn.workshop import Workshop
+from osasis.models.diffae import invert
+from osasis.models.state import with_prefix
 
 SNAPSHOT_SECONDS = 30.0
 MAX_BAD_UPDATES = 10  # in a row

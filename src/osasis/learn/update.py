@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from osasis.config.presets import LossWeights, SPNSettings
 from osasis.device import mixed_precision
 from osasis.diffusion.ddim import ddim_step
 from osasis.diffusion.sample import timesteps
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError
+from osasis.learn.losses import Critic, Seen, StyleTargets, style_losses
+from osasis.learn.portions import Portions
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
-from osasis.models.spn import SPN, SPNConfig
-from osasis.style.config import LossWeights, SPNSettings
-from osasis.style.losses import Critic, Seen, StyleTargets, style_losses
-from osasis.style.portions import Portions
+from osasis.models.spn import SPN, spn_term
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,6 @@ class Student:
         with mixed_precision(x_t.device, wanted=self.mixed_precision, on_cpu=True):
             eps_hat = self.diffae.eps(x_t, t, conditioning)
         return eps_hat.to(x_t.dtype)
-
-
-def new_spn(settings: SPNSettings) -> SPN:
-    """The SPN that a preset describes, its weights drawn from torch's generator."""
-    time_dim = SPNConfig.time_dim if settings.timed else None
-    return SPN(SPNConfig(settings.channels, time_dim, settings.zero_init))
-
-
-def spn_term(spn: SPN, x0: Tensor, step: Step, *, index_time: bool) -> Tensor:
-    """`SPN(I_A, t)` (Eq. 12), t being the timestep or, as in the release, the grid's index."""
-    return spn(x0, timesteps(x0, step.index if index_time else step.t))
 
 
 @dataclass(frozen=True)

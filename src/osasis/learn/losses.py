@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from osasis.perception.structure import structure_distance
-from osasis.style.config import LossWeights
+from osasis.config.presets import LossWeights
+from osasis.perception.similarity import cosine_distance, structure_distance
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,6 @@ class StyleTargets:
     style_B: Tensor
     embedding_A: Tensor
     embedding_B: Tensor
-
-
-def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
-    """`1 - cos(x, y)` over the last axis; the others broadcast."""
-    return 1 - F.cosine_similarity(x, y, dim=-1)
 
 
 def style_targets(

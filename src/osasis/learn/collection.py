@@ -12,12 +12,12 @@ from typing import Any
 from osasis._version import __version__
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, snapshot_file
+from osasis.formats.records import Manifest, file_hash, result_key
 from osasis.imaging.find import FoundPhoto, find_photos
 from osasis.imaging.load import load_image
 from osasis.imaging.save import unique_paths
-from osasis.style.learn import StepRecord, StyleLearner
-from osasis.style.workshop import Workshop
-from osasis.stylize.batch import Manifest, file_hash, result_key
+from osasis.learn.learner import StepRecord, StyleLearner
+from osasis.learn.workshop import Workshop
 
 Outcome = OsasisError | bool
 """Why a picture failed; otherwise whether its style was learned (False: it was there already)."""

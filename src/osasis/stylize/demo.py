@@ -9,13 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 from osasis.base import load_base
-from osasis.hub.registry import assets, find_named, paintings
+from osasis.config.catalogue import assets, find_named, paintings
+from osasis.config.presets import PRESETS
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square
-from osasis.style.config import PRESETS
-from osasis.style.learn import StepRecord, StyleLearner
+from osasis.learn.learner import StepRecord, StyleLearner
 from osasis.stylize.stylizer import Stylizer
 
 CONTACT_SHEET = "contact-sheet.png"

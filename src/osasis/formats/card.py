@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from osasis.config.artefacts import Place
+from osasis.config.catalogue import CARD, CONFIG, WEIGHTS, weights_file
 from osasis.errors import UserError
 from osasis.files import atomic_path
-from osasis.hub.artefacts import Place
-from osasis.hub.download import from_hub, hub_files
-from osasis.hub.layout import CARD, CONFIG, WEIGHTS, weights_file
-from osasis.hub.registry import read_manifest
+from osasis.formats.huggingface import from_hub, hub_files
+from osasis.formats.safetensors_file import read_manifest
 
 _USE = """\
 ```python

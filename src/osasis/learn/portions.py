@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 
 from osasis.base import Base
+from osasis.config.presets import LearnConfig
 from osasis.device import total_memory, with_room
 from osasis.errors import OsasisError
 from osasis.models.unet import UNetConfig
-from osasis.style.config import LearnConfig
 
 T = TypeVar("T")
 

@@ -1,0 +1,100 @@
+"""What made each result: the manifest of an output folder, and the keys of results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from osasis.errors import OsasisError
+from osasis.files import sha256
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process at a time
+    fcntl = None  # type: ignore[assignment]
+
+MANIFEST = "manifest.jsonl"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OsasisError: it cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise OsasisError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def result_key(photo_hash: str, made: Mapping[str, Any]) -> str:
+    """Names a result by what determines it: the photo's bytes and everything in `made`."""
+    text = json.dumps({"photo_sha256": photo_hash, **made}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Manifest:
+    """The file `manifest.jsonl` of an output folder: one line a result, the last of a name counts.
+
+    Lines are added as results are saved, from any thread and, where the system has file locks,
+    any process. A line cut short by a kill is passed over, and that photo is done again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / MANIFEST
+        self._lock = threading.Lock()
+        self._records: dict[str, dict[str, Any]] = {}
+        if self._path.exists():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+                self._remember(line)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file that the manifest says was written."""
+        return [self._folder / name for r in self._records.values() for name in r["files"]]
+
+    def has(self, output: Path, key: str) -> bool:
+        """Whether `output` was made by what `key` names, and its files are all there."""
+        record = self._records.get(self._name(output), {})
+        return record.get("key") == key and all(
+            (self._folder / name).is_file() for name in record["files"]
+        )
+
+    def add(self, output: Path, files: Sequence[Path], record: Mapping[str, Any]) -> None:
+        """Write down how `output` was made, and which files belong to it."""
+        names = [self._name(file) for file in files]
+        line = json.dumps({"output": self._name(output), "files": names, **record})
+        with self._lock, self._path.open("a+b", buffering=0) as file:
+            _lock_file(file)  # until the file is closed
+            file.write(b"\n" * _is_torn(file) + line.encode() + b"\n")
+            self._remember(line)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+    def _remember(self, line: str) -> None:
+        try:
+            record = json.loads(line)
+            if isinstance(record["files"], list) and isinstance(record["output"], str):
+                self._records[record["output"]] = record
+        except (ValueError, KeyError, TypeError):
+            pass
+
+
+def _lock_file(file: BinaryIO) -> None:
+    if fcntl is not None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Whether the last line has no end: its process was killed."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
