@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from osasis.errors import UserError
 from osasis.files import atomic_path, sha256
 from osasis.formats.card import base_card, find_published, write_folder
 from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
+from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.regions import RegionConfig, RegionNet
 from osasis.models.state import load_strict, with_prefix
 from osasis.models.unet import UNet, UNetConfig
 
@@ -55,6 +58,9 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         ddpm: an unconditional U-Net for the bridge (the released P2 DDPM); None where the DiffAE
             has a null code instead.
         path: the file it was loaded from.
+        autoencoder: of a base in latents, whose x0 is a normalised latent; None where x0 is the
+            picture itself.
+        regions: which part of a face each place of a latent shows; None where the base has none.
     """
 
     # set, so that the mixin does not make one up from the arguments
@@ -74,6 +80,8 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         domain: str = "",
         ddpm: UNet | None = None,
         path: Path | None = None,
+        autoencoder: Autoencoder | None = None,
+        regions: RegionNet | None = None,
     ) -> None:
         # channels_last is the faster layout for these convolutions on CPUs and GPUs alike
         self.diffae = diffae.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -86,12 +94,33 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         if ddpm is not None:
             self.ddpm = ddpm.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.ddpm.eval().requires_grad_(False)
+        self.autoencoder, self.regions = autoencoder, regions
+        for part in (autoencoder, regions):
+            if part is not None:
+                part.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.eval().requires_grad_(False)
         self.name, self.hash, self.device, self.path = name, file_hash, device, path
 
     @property
     def image_size(self) -> int:
-        """Height and width of its images in pixels."""
-        return self.diffae.config.unet.image_size
+        """Height and width of its pictures in pixels."""
+        return self.diffae.config.unet.image_size * self.factor
+
+    @property
+    def factor(self) -> int:
+        """Pixels along a side of one place of x0: 1 without an autoencoder."""
+        return FACTOR if self.autoencoder is not None else 1
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether x0 is the picture itself, in [-1, 1]."""
+        return self.autoencoder is None
+
+    @property
+    def x0_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of x0."""
+        unet = self.diffae.config.unet
+        return unet.in_channels, unet.image_size, unet.image_size
 
     @property
     def num_levels(self) -> int:
@@ -101,14 +130,43 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
     @property
     def stride(self) -> int:
         """What height and width of other pictures than its own must be multiples of."""
-        return self.diffae.config.unet.patch_size * 2 ** (self.num_levels - 1)
+        return self.factor * self.diffae.config.unet.patch_size * 2 ** (self.num_levels - 1)
+
+    @torch.no_grad()
+    def to_x0(self, pictures: Tensor) -> Tensor:
+        """x0 of pictures (B, 3, H, W) in [-1, 1]: their latents, or the pictures themselves."""
+        if self.autoencoder is None:
+            return pictures.to(self.device)
+        x0 = self.autoencoder.encode(pictures.to(self.device))
+        return x0.contiguous(memory_format=torch.channels_last)
+
+    def to_picture(self, x0: Tensor) -> Tensor:
+        """Pictures of x0 (B, C, h, w), about [-1, 1]; gradients flow."""
+        return x0 if self.autoencoder is None else self.autoencoder.decode(x0)
+
+    @torch.no_grad()
+    def region_maps(self, x0: Tensor) -> Tensor:
+        """Shares of the regions of a face at each place of x0 (B, C, h, w).
+
+        Returns:
+            (B, R, 2h, 2w); or one region everywhere, (B, 1, h, w), on a base without regions.
+        """
+        if self.regions is None:
+            return torch.ones_like(x0[:, :1])
+        return self.regions(x0).softmax(1)
+
+    def encode_x0(self, x0: Tensor) -> Tensor:
+        """z_sem, (B, z_dim), of x0 of the base's size."""
+        with torch.no_grad():
+            return self.diffae.encode(x0)
 
     def squeeze(self, x0: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) of any shape, resized to the base's (bicubic, antialiased)."""
-        size = (self.image_size, self.image_size)
+        """x0 (B, C, H, W) of any shape, resized to the base's (bicubic, antialiased)."""
+        size = self.x0_shape[1:]
         if tuple(x0.shape[2:]) == size:
             return x0
-        return F.interpolate(x0, size, mode="bicubic", antialias=True).clamp(-1, 1)
+        resized = F.interpolate(x0, size, mode="bicubic", antialias=True)
+        return resized.clamp(-1, 1) if self.in_pixels else resized
 
     @torch.no_grad()
     def encode(self, x0: Tensor) -> Tensor:
@@ -123,7 +181,7 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         Raises:
             UserError: images of another size.
         """
-        return self.diffae.encode(self._checked(x0))
+        return self.encode_x0(self.to_x0(self._checked(x0)))
 
     def unconditional(self) -> tuple[EpsModel, bool]:
         """The unconditional DDPM of the bridge, and whether it also predicts its variance.
@@ -145,12 +203,12 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         """Structural code x_t of images at timestep `t0` (Eq. 11).
 
         Args:
-            x0: (B, 3, H, W) in [-1, 1].
+            x0: (B, 3, H, W) pictures in [-1, 1].
             z_sem: (B, z_dim) codes of the images.
             t0: timestep in 1 .. 1000; 1000 is the whole way.
             steps: steps of the whole schedule: 50 at t0 = 500 are 25 evaluations.
         """
-        return self._walk(self._checked(x0), z_sem, self._route(t0, steps), up=True)
+        return self._walk(self.to_x0(self._checked(x0)), z_sem, self._route(t0, steps), up=True)
 
     def decode(self, x_t: Tensor, z_sem: Tensor, t0: int = 500, steps: int = 50) -> Tensor:
         """Images of structural codes at `t0`, the way back of `invert` (Eq. 8).
@@ -158,7 +216,12 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         Returns:
             (B, 3, H, W), about [-1, 1].
         """
-        return self._walk(self._checked(x_t), z_sem, self._route(t0, steps), up=False)
+        if tuple(x_t.shape[1:]) != self.x0_shape:
+            shape = ", ".join(map(str, self.x0_shape))
+            raise UserError(f"x_t of {self.name} are (B, {shape}), got {tuple(x_t.shape)}")
+        x = x_t.to(self.device, torch.float32)
+        with torch.no_grad():
+            return self.to_picture(self._walk(x, z_sem, self._route(t0, steps), up=False))
 
     def sample(self, n: int, seed: int = 0, steps: int = 20, latent_steps: int = 200) -> Tensor:
         """Draw `n` photos: z_sem from the latent DPM, image from noise (METHOD 2.2).
@@ -168,23 +231,31 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         Returns:
             (n, 3, H, W), about [-1, 1].
         """
-        z_sem, noise = self.sample_codes([seed + i for i in range(n)], latent_steps)
+        with torch.no_grad():
+            return self.to_picture(
+                self.sample_x0([seed + i for i in range(n)], steps, latent_steps)
+            )
+
+    def sample_x0(self, seeds: Sequence[int], steps: int = 20, latent_steps: int = 200) -> Tensor:
+        """As `sample`, the x0 of one photo per seed; pictures are in [-1, 1]."""
+        z_sem, noise = self.sample_codes(seeds, latent_steps)
         conditioning = self.diffae.plain(z_sem)
-        return ddim(
+        x0 = ddim(
             lambda x, t: self.diffae.eps(x, t, conditioning),
             noise,
             TimestepGrid.ddim(steps).decoding(),
+            clip=self.in_pixels,
         )
+        return x0.clamp(-1, 1) if self.in_pixels else x0
 
     def sample_codes(self, seeds: Sequence[int], latent_steps: int = 200) -> tuple[Tensor, Tensor]:
-        """Draw z_sem, (n, z_dim), and x_T, (n, 3, H, W), one pair per seed (DiffAE section 3.4)."""
+        """Draw z_sem, (n, z_dim), and x_T, one pair per seed (DiffAE section 3.4)."""
         z_dim = self.diffae.config.encoder.z_dim
         z_noise = SeededNoise(seeds, (z_dim,), self.device)()
         grid = TimestepGrid.ddim(latent_steps, LATENT_SCHEDULE)
         z = ddim(self.latent_net, z_noise, grid.decoding(), clip=False)
-        size = self.image_size
         # another stream than z_sem's, so that the two draws of a seed are independent
-        x_T = SeededNoise([s + 2**32 for s in seeds], (3, size, size), self.device)()
+        x_T = SeededNoise([s + 2**32 for s in seeds], self.x0_shape, self.device)()
         return z * self.z_std + self.z_mean, x_T
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -201,13 +272,16 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         steps = route.inversion() if up else route.decoding()
         return follow(lambda x, t: self.diffae.eps(x, t, conditioning), x, route, steps)
 
-    @staticmethod
-    def _route(t0: int, steps: int) -> Route:
+    def _route(self, t0: int, steps: int) -> Route:
         if not 1 <= t0 <= TRAIN_STEPS:
             raise UserError(f"t0 must lie in 1 .. {TRAIN_STEPS}, got {t0}")
         if not 1 <= steps <= TRAIN_STEPS:
             raise UserError(f"steps must lie in 1 .. {TRAIN_STEPS}, got {steps}")
-        return Route(steps, steps, t0 / TRAIN_STEPS)
+        return self.unclipped(Route(steps, steps, t0 / TRAIN_STEPS))
+
+    def unclipped(self, route: Route) -> Route:
+        """`route` as this base can walk it: latents have no range to clip x0_hat to."""
+        return route if self.in_pixels else replace(route, clip=False)
 
     def _checked(self, x: Tensor) -> Tensor:
         size = self.image_size
@@ -232,11 +306,12 @@ def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = No
     target = choose_device(device)
     path = find_base(name_or_path)
     manifest, tensors = read_weights(path, (FORMAT,), "an osasis base")
-    diffae, latent, ddpm = _networks(path, manifest)
+    diffae, latent, ddpm, autoencoder, regions = _networks(path, manifest)
     load_strict(diffae, with_prefix(tensors, "diffae."), f"the network described in {path.name}")
     load_strict(latent, with_prefix(tensors, "latent_net."), f"the latent DPM of {path.name}")
-    if ddpm is not None:
-        load_strict(ddpm, with_prefix(tensors, "ddpm."), f"the DDPM of {path.name}")
+    for part, name in ((ddpm, "ddpm"), (autoencoder, "autoencoder"), (regions, "regions")):
+        if part is not None:
+            load_strict(part, with_prefix(tensors, f"{name}."), f"the {name} of {path.name}")
     z_dim = diffae.config.encoder.z_dim
     statistics = [tensors.get(name) for name in ("z_mean", "z_std")]
     if any(s is None or s.shape != (z_dim,) for s in statistics):
@@ -253,6 +328,8 @@ def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = No
         directions=with_prefix(tensors, "directions."),
         ddpm=ddpm,
         path=path,
+        autoencoder=autoencoder,
+        regions=regions,
     )
 
 
@@ -264,13 +341,15 @@ def domain_of(notes: dict[str, Any]) -> str:
     return FACES if FACES in words else ""
 
 
-def _networks(path: Path, manifest: dict[str, Any]) -> tuple[DiffAE, LatentNet, UNet | None]:
+def _networks(
+    path: Path, manifest: dict[str, Any]
+) -> tuple[DiffAE, LatentNet, UNet | None, Autoencoder | None, RegionNet | None]:
     """The networks a manifest describes, without numbers.
 
     Raises:
         UserError: it describes none.
     """
-    for table in ("model", "latent_net", "ddpm"):
+    for table in ("model", "latent_net", "ddpm", "autoencoder", "regions"):
         check_sizes(path, manifest.get(table, {}), table)
     try:
         str(manifest["name"])
@@ -279,9 +358,13 @@ def _networks(path: Path, manifest: dict[str, Any]) -> tuple[DiffAE, LatentNet, 
             latent = LatentNet(LatentNetConfig(**manifest["latent_net"]))
             described = manifest.get("ddpm")
             ddpm = UNet(UNetConfig(**_tuples(described))) if described else None
+            shape = manifest.get("autoencoder")
+            autoencoder = Autoencoder(AutoencoderConfig(**_tuples(shape))) if shape else None
+            shape = manifest.get("regions")
+            regions = RegionNet(RegionConfig(**_tuples(shape))) if shape else None
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
-    return diffae, latent, ddpm
+    return diffae, latent, ddpm, autoencoder, regions
 
 
 def save_base(
@@ -294,6 +377,8 @@ def save_base(
     *,
     directions: Mapping[str, Tensor] | None = None,
     ddpm: UNet | None = None,
+    autoencoder: Autoencoder | None = None,
+    regions: RegionNet | None = None,
     notes: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
@@ -309,9 +394,10 @@ def save_base(
         "latent_net": dataclasses.asdict(latent_net.config),
         "notes": notes or {},
     }
-    if ddpm is not None:
-        tensors |= {f"ddpm.{k}": v for k, v in ddpm.state_dict().items()}
-        manifest["ddpm"] = dataclasses.asdict(ddpm.config)
+    for name_of, part in (("ddpm", ddpm), ("autoencoder", autoencoder), ("regions", regions)):
+        if part is not None:
+            tensors |= {f"{name_of}.{k}": v for k, v in part.state_dict().items()}
+            manifest[name_of] = dataclasses.asdict(part.config)  # type: ignore[call-overload]
     stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})

@@ -155,7 +155,7 @@ def test_a_style_goes_to_the_released_layout_and_back(
         x_t0 = invert(base.diffae, x0, z, QUICK.stylize_route)
         parts = [(s.diffae, StylePart(1.0, z, (0,), s.spn, QUICK.spn)) for s in (ours, theirs)]
         looks = [Look(diffae, (part,), strength=1.0, swap_codes=False) for diffae, part in parts]
-        drawn = [decode(look, x0, x_t0, z, QUICK.stylize_route) for look in looks]
+        drawn = [decode(look, (x0,), x_t0, z, QUICK.stylize_route) for look in looks]
     torch.testing.assert_close(*drawn, atol=1e-4, rtol=1e-4)
 
 

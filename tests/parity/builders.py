@@ -7,6 +7,7 @@ from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import EncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.spn import SPN, SPNConfig
+from osasis.models.state import load_strict
 from osasis.models.unet import UNet, UNetConfig
 
 from .conftest import Golden
@@ -34,7 +35,7 @@ def build_diffae(golden: Golden) -> DiffAE:
     )
     model = DiffAE(DiffAEConfig(unet, encoder)).eval()
     released = golden.weights("ema_model.")
-    convert.load_strict(model, convert.diffae_from_released(released), "the golden's DiffAE")
+    load_strict(model, convert.diffae_from_released(released), "the golden's DiffAE")
     return model
 
 
@@ -43,7 +44,7 @@ def build_latent_net(golden: Golden) -> LatentNet:
     config = LatentNetConfig(c["num_channels"], c["num_hid_channels"], c["num_layers"])
     net = LatentNet(config).eval()
     state = convert.latent_net_from_released(golden.weights("ema_model."), config.num_layers)
-    convert.load_strict(net, state, "the golden's latent network")
+    load_strict(net, state, "the golden's latent network")
     return net
 
 
@@ -51,7 +52,7 @@ def build_spn(golden: Golden, *, timed: bool = True) -> SPN:
     net = SPN(SPNConfig(time_dim=512 if timed else None)).eval()
     prefix = "model_map." if timed else "model_map_untimed."
     state = convert.spn_from_released(golden.weights(prefix))
-    convert.load_strict(net, state, "the golden's SPN")
+    load_strict(net, state, "the golden's SPN")
     return net
 
 
@@ -69,5 +70,5 @@ def build_ddpm(golden: Golden) -> UNet:
     )
     net = UNet(config).eval()
     state = convert.ddpm_from_released(golden.weights("p2."))
-    convert.load_strict(net, state, "the golden's DDPM")
+    load_strict(net, state, "the golden's DDPM")
     return net

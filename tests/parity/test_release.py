@@ -12,6 +12,7 @@ from osasis.config.presets import RELEASE
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
 from osasis.learn.losses import Seen, style_targets
+from osasis.learn.objectives import direction_judge
 from osasis.learn.update import Branch, Student, update
 from osasis.models.diffae import invert
 from osasis.perception.similarity import cosine_distance
@@ -52,7 +53,7 @@ def test_stylization(osasis_golden: Golden) -> None:
         z_style = model.encode(g["style_B"])
         part = StylePart(1.0, z_style, (0, 1), build_spn(g), RELEASE.spn)
         look = Look(model, (part,), strength=1.0, swap_codes=False)
-        out = decode(look, g["x0"], x_t0, z_sem, ROUTE)
+        out = decode(look, (g["x0"],), x_t0, z_sem, ROUTE)
     compare("release stylization", out, g["stylize20_final"])
 
 
@@ -91,10 +92,10 @@ def test_learning_iteration(osasis_golden: Golden) -> None:
     ]
     losses = []
     for step in ROUTE.decoding():
+        judge = direction_judge(seen, targets, critic, RELEASE.weights, lambda x0: x0)
         result = update(
-            student, optimizers, content, style, seen, step, targets, critic,
-            RELEASE.spn, RELEASE.weights, clip=ROUTE.clip,
-        )  # fmt: skip
+            student, optimizers, content, style, step, judge, RELEASE.spn, clip=ROUTE.clip
+        )
         if not losses:
             check_first_update(g, student, result.prediction)
         losses.append(list(result.losses.values()))

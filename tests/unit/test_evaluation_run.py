@@ -38,12 +38,12 @@ stylize = {{ swap_codes = true }}
 # the fewest steps that learn at all
 SETTINGS = """
 [methods.set]
-iterations = 1
+iterations = 4
 batch_size = 2
 bank = { size = 2, latent_steps = 3, decode_steps = 2 }
 bridge = { steps = 4 }
-learn_route = { invert_steps = 4, decode_steps = 4 }
-stylize_route = { invert_steps = 4, decode_steps = 4 }
+learn_route = { invert_steps = 8, decode_steps = 8, t0_ratio = 0.15 }
+stylize_route = { invert_steps = 8, decode_steps = 8, t0_ratio = 0.15 }
 """
 
 

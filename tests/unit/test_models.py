@@ -17,6 +17,7 @@ from osasis.models.encoder import EncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.layers import patch_cosines
 from osasis.models.spn import SPN, SPNConfig
+from osasis.models.state import load_strict
 from osasis.models.unet import UNet, UNetConfig
 
 from ..conftest import TINY
@@ -83,7 +84,7 @@ def test_weights_that_do_not_fit_are_named() -> None:
     state["odd"] = state.pop("conv_last.bias")
     state["conv_first.bias"] = torch.zeros(7)
     with pytest.raises(UserError) as error:
-        convert.load_strict(spn, state, "this SPN")
+        load_strict(spn, state, "this SPN")
     for part in ("conv_last.bias", "odd", "expected (32,), got (7,)"):
         assert part in str(error.value)
 

@@ -17,13 +17,14 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.compiled import compile_in_place
 from osasis.config.catalogue import configs
-from osasis.config.presets import PRESETS, SPNSettings, config_from_dict
+from osasis.config.presets import PRESETS, LossWeights, SPNSettings, config_from_dict
 from osasis.device import mixed_precision
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.learn.critic import VggCritic, load_critic
 from osasis.learn.learner import StyleLearner
 from osasis.learn.losses import Seen, style_targets
+from osasis.learn.objectives import direction_judge
 from osasis.learn.portions import Portions, bytes_per_pixel, portions_for
 from osasis.learn.update import Branch, Student, UpdateResult, update
 from osasis.learn.workshop import Workshop
@@ -41,16 +42,29 @@ PHOTOS = 5
 QUICK_FAST = replace(
     PRESETS["fast"], iterations=2, batch_size=2, bank=QUICK.bank, learn_route=Route(4, 4)
 )
+# every loss of directions, windows and structure included
+WINDOWS = replace(
+    PRESETS["paper"],
+    weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0, overshoot=2.0),
+    direction_windows=4,
+)
+DIRECTIONS = {"windows": WINDOWS, "paper": PRESETS["paper"]}
 
 
 class Updates:
     """A student, its optimiser, and updates of it on pictures that are always the same."""
 
     def __init__(
-        self, base: Base, critic: VggCritic, *, preset: str = "fast", mixed: bool = False
+        self,
+        base: Base,
+        critic: VggCritic,
+        *,
+        preset: str = "windows",
+        mixed: bool = False,
+        seed: int = 0,
     ) -> None:
-        self.weights = PRESETS[preset].weights
-        draw = torch.Generator().manual_seed(0)
+        self.weights = DIRECTIONS[preset].weights
+        draw = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             spn = new_spn(SPN)
@@ -68,10 +82,10 @@ class Updates:
         self.targets = style_targets(x0[1:2], x0[:1], critic, self.seen)
 
     def __call__(self, portions: Portions | None = None) -> UpdateResult:
+        judge = direction_judge(self.seen, self.targets, self.critic, self.weights, lambda x0: x0)
         return update(
-            self.student, [self.optimizer], self.content, self.style, self.seen,
-            QUICK.learn_route.decoding()[0], self.targets, self.critic, SPN, self.weights,
-            clip=True, portions=portions,
+            self.student, [self.optimizer], self.content, self.style,
+            QUICK.learn_route.decoding()[0], judge, SPN, clip=True, portions=portions,
         )  # fmt: skip
 
     def gradient(self) -> Tensor:
@@ -99,16 +113,16 @@ def critic_of() -> Callable[..., VggCritic]:
     assert isinstance(loaded, VggCritic)
 
     def make(
-        kind: type[VggCritic] = VggCritic, *, preset: str = "fast", mixed: bool = False
+        kind: type[VggCritic] = VggCritic, *, preset: str = "windows", mixed: bool = False
     ) -> VggCritic:
-        config = PRESETS[preset]
+        config = DIRECTIONS[preset]
         structure, windows = config.weights.structure > 0, config.direction_windows
         return kind(loaded._judges, windows=windows, structure=structure, mixed=mixed)
 
     return make
 
 
-@pytest.mark.parametrize("preset", ["fast", "paper"])
+@pytest.mark.parametrize("preset", ["windows", "paper"])
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5])
 def test_parts_of_an_update_add_up_to_it(
     tiny_base: Base, critic_of: Callable[..., VggCritic], preset: str, at_once: int
@@ -189,13 +203,16 @@ needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="no bfloat16 on t
 
 @needs_bfloat16
 def test_bfloat16_goes_the_same_way(tiny_base: Base, critic_of: Callable[..., VggCritic]) -> None:
-    exact = Updates(tiny_base, critic_of())
-    mixed = Updates(tiny_base, critic_of(mixed=True), mixed=True)
-    one, other = exact(), mixed()
-    assert other.losses != one.losses
-    assert other.losses == pytest.approx(one.losses, rel=0.03, abs=1e-3)
-    similar = torch.cosine_similarity(mixed.gradient(), exact.gradient(), dim=0)
-    assert float(similar) > 0.99
+    sums: list[Tensor] = [torch.zeros(()), torch.zeros(())]
+    # a batch's gradient is rounded as its processor likes; where several go is the same everywhere
+    for seed in range(4):
+        exact = Updates(tiny_base, critic_of(), seed=seed)
+        mixed = Updates(tiny_base, critic_of(mixed=True), mixed=True, seed=seed)
+        one, other = exact(), mixed()
+        assert other.losses != one.losses
+        assert other.losses == pytest.approx(one.losses, rel=0.03, abs=1e-3)
+        sums = [total + u.gradient() for total, u in zip(sums, (exact, mixed), strict=True)]
+    assert float(torch.cosine_similarity(*sums, dim=0)) > 0.99
     assert all(p.dtype == torch.float32 for p in mixed.state())
     for value in vars(other.prediction).values():
         assert value.dtype == torch.float32

@@ -13,6 +13,7 @@ from osasis.config.catalogue import configs
 from osasis.config.presets import LearnConfig
 from osasis.device import choose_device
 from osasis.formats.style_file import Style
+from osasis.learn.regions import Statistics, Wardrobe
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
 from osasis.models.spn import new_spn
@@ -53,7 +54,13 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     plain = preview_style(base, picture, name=f"untrained-{config.preset}")
     changed = base.diffae.unet.parameters_of_levels(config.trained_levels, head=config.trained_head)
     tensors = {"z_style": plain.tensors["z_style"]}
-    tensors |= {f"spn.{k}": v for k, v in new_spn(config.spn).state_dict().items()}
+    channels = inputs = base.x0_shape[0]
+    if config.critic == "regions":
+        one = torch.ones(1, channels)
+        tensors |= Wardrobe(Statistics(torch.zeros_like(one), one), face=False).tensors()
+        inputs = (2 if config.dress else 1) * channels + 1
+    spn = new_spn(config.spn, inputs, channels)
+    tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
     tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}
     tensors = {k: torch.nan_to_num(v) for k, v in tensors.items()}
     manifest = replace(plain.manifest, config=config, lambda_spn=config.spn.weight)

@@ -28,6 +28,25 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
+class RegionWeights:
+    """Weights of the losses of `RegionCritic`, and how often it looks closely.
+
+    Attributes:
+        region: means and deviations of each region against the style's.
+        whole: the same of the whole picture, against the style's regions in the photo's shares.
+        content: features without palette and contrast against the photo's.
+        structure: self-similarity of features against the photo's (Splice, 2201.00424).
+        crops: how often an update looks at crops at full size in place of whole pictures at half.
+    """
+
+    region: float = 2.0
+    whole: float = 3.0
+    content: float = 0.2
+    structure: float = 20.0
+    crops: float = 0.2
+
+
+@dataclass(frozen=True)
 class BridgeConfig:
     """How the style image's photographic twin is made.
 
@@ -93,8 +112,17 @@ class LearnConfig:
         preset: its name, kept in the style file.
         iterations: walks down from t0; each makes one update per decoding step.
         batch_size: content photos per update.
-        lr_unet: Adam's rate for eps_B.
+        lr_unet: rate for eps_B.
         lr_spn: Adam's rate for the SPN.
+        critic: what judges: "directions" (the paper) or "regions" (`RegionCritic`: for bases in
+            latents; there are then no twin and no directions).
+        region_weights: of the losses of "regions".
+        dress: move each region of a photo to the statistics of the style's before it is inverted
+            (`Wardrobe`), so that eps_B has only strokes to learn; with "regions" only.
+        optimizer: of eps_B's hidden convolutions: "adam" (the paper), or "muon"; the rest learns
+            with Adam at `lr_rest` then.
+        lr_rest: see `optimizer`.
+        rates: "constant" (the paper), or "cosine": five updates up, then down to a twentieth.
         trained_levels: U-Net levels whose blocks learn (0 is the highest resolution); None is the
             whole network, middle block and timestep embedding included.
         trained_head: whether the U-Net's last convolution and patch filter learn too. Left as they
@@ -136,6 +164,12 @@ class LearnConfig:
     content_judge_size: int | None = None
     mixed_precision: bool = False
     release_preprocessing: bool = False
+    critic: str = "directions"
+    region_weights: RegionWeights = field(default_factory=RegionWeights)
+    dress: bool = False
+    optimizer: str = "adam"
+    lr_rest: float = 1e-3
+    rates: str = "constant"
 
     @property
     def updates(self) -> int:
@@ -147,6 +181,16 @@ class LearnConfig:
             raise ValueError(
                 f"direction_from must be 'twin' or 'photos', got {self.direction_from!r}"
             )
+        choices = {
+            "critic": ("directions", "regions"),
+            "optimizer": ("adam", "muon"),
+            "rates": ("constant", "cosine"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        if self.dress and self.critic != "regions":
+            raise ValueError("only the critic 'regions' knows how to dress a photo")
         if self.direction_windows < 1:
             raise ValueError(f"direction_windows must be at least 1, got {self.direction_windows}")
 
@@ -177,25 +221,25 @@ RELEASE = LearnConfig(
     release_preprocessing=True,
 )
 
+FAST_ROUTE = Route(27, 7, t0_ratio=0.15, spacing="time^1.5")
 FAST = LearnConfig(
     preset="fast",
-    iterations=20,
-    batch_size=1,
-    lr_unet=2e-4,
-    lr_spn=1e-3,
-    learn_route=Route(20, 10),
-    # 7 evaluations each way; docs/RESULTS.md says how this was chosen
-    stylize_route=Route(14, 14, spacing="time^1.5", structure_span=100),
-    weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0, overshoot=2.0),
-    bridge=BridgeConfig(t0_ratio=0.25, deterministic=True),
-    bank=BankConfig(size=24, latent_steps=100),
-    spn=SPNSettings(channels=32, style_weight=1.0, zero_init=True),
+    iterations=100,
+    batch_size=2,
+    lr_unet=2e-3,
+    lr_spn=2e-3,
+    # 4 evaluations up and 1 down; docs/RESULTS.md says how this was chosen
+    learn_route=FAST_ROUTE,
+    stylize_route=FAST_ROUTE,
+    bank=BankConfig(size=48, latent_steps=50, decode_steps=10),
+    spn=SPNSettings(channels=64, timed=False, weight=1.0, style_weight=1.0, zero_init=True),
     trained_levels=(0, 1),
-    trained_head=False,
-    direction_from="photos",
-    direction_windows=4,
-    content_judge_size=128,
+    style_levels=(),
     mixed_precision=True,
+    critic="regions",
+    dress=True,
+    optimizer="muon",
+    rates="cosine",
 )
 
 PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}

@@ -122,12 +122,19 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
             UserError: the file's SPN is not what its configuration says.
         """
         with shapes_only():
-            spn = new_spn(self.manifest.config.spn)
+            spn = new_spn(self.manifest.config.spn, *self._spn_channels())
         state = {
             k: v.to(device, torch.float32) for k, v in with_prefix(self.tensors, "spn.").items()
         }
         load_strict(spn, state, f"the style {self.manifest.name!r}")
         return spn.eval().requires_grad_(False)
+
+    def _spn_channels(self) -> tuple[int, int]:
+        """Channels that its SPN sees and gives."""
+        first, last = (self.tensors.get(f"spn.conv_{n}.weight") for n in ("first", "last"))
+        if first is None or last is None or first.ndim != 4 or last.ndim != 4:
+            raise UserError(f"the style {self.manifest.name!r} has no SPN")
+        return first.shape[1], last.shape[0]
 
 
 def load_style(path: str | Path) -> Style:

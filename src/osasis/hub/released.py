@@ -27,6 +27,7 @@ from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import EncoderConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.spn import new_spn
+from osasis.models.state import differences, load_strict, shapes_of
 from osasis.models.unet import UNet, UNetConfig
 from osasis.stylize.model import student as student_of
 
@@ -52,15 +53,15 @@ class Architecture:
     def diffae_shapes(self) -> Shapes:
         """Every released name of the DiffAE with its latent network, as in `ema_model.`."""
         with shapes_only():
-            ours = convert.shapes_of(DiffAE(self.diffae).state_dict())
-            latent = convert.shapes_of(LatentNet(self.latent).state_dict())
+            ours = shapes_of(DiffAE(self.diffae).state_dict())
+            latent = shapes_of(LatentNet(self.latent).state_dict())
         released = convert.diffae_to_released(ours)
         return released | convert.latent_net_to_released(latent, self.latent.num_layers)
 
     def ddpm_shapes(self) -> Shapes:
         """Every released name of the DDPM."""
         with shapes_only():
-            return convert.ddpm_to_released(convert.shapes_of(UNet(self.ddpm).state_dict()))
+            return convert.ddpm_to_released(shapes_of(UNet(self.ddpm).state_dict()))
 
 
 def architecture(name: str) -> Architecture:
@@ -144,7 +145,7 @@ def build_base(
 
 
 def _account(expected: Shapes, got: Shapes, path: Path, what: str) -> None:
-    found = convert.differences(expected, got, LISTED)
+    found = differences(expected, got, LISTED)
     if found:
         raise UserError(f"{path.name} is not {what}: {found}")
 
@@ -181,11 +182,9 @@ def _read_diffae(
         mean, std = (_tensors(read.path, STATE + name)[""].flatten() for name in STATISTICS)
     with shapes_only():
         diffae, latent = DiffAE(family.diffae), LatentNet(family.latent)
-    convert.load_strict(diffae, convert.diffae_from_released(released), "the DiffAE")
+    load_strict(diffae, convert.diffae_from_released(released), "the DiffAE")
     layers = family.latent.num_layers
-    convert.load_strict(
-        latent, convert.latent_net_from_released(released, layers), "the latent DPM"
-    )
+    load_strict(latent, convert.latent_net_from_released(released, layers), "the latent DPM")
     return diffae, latent, (mean, std)
 
 
@@ -195,7 +194,7 @@ def _read_ddpm(path: Path, family: Architecture) -> UNet:
         released = _tensors(read.path, "")
     with shapes_only():
         network = UNet(family.ddpm)
-    convert.load_strict(network, convert.ddpm_from_released(released), "the DDPM")
+    load_strict(network, convert.ddpm_from_released(released), "the DDPM")
     return network
 
 
@@ -291,9 +290,9 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
         settings = replace(RELEASE.spn, timed=timed)
         with shapes_only():
             spn = new_spn(settings)
-        whole = convert.shapes_of(_released_state(base))
+        whole = shapes_of(_released_state(base))
         expected = {f"diffae_B/{k}": s for k, s in whole.items()}
-        maps = convert.spn_to_released(convert.shapes_of(spn.state_dict()))
+        maps = convert.spn_to_released(shapes_of(spn.state_dict()))
         _account(
             expected | {f"model_map/{k}": s for k, s in maps.items()},
             got,

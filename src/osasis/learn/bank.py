@@ -16,8 +16,6 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.config.presets import BankConfig
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import ddim
-from osasis.diffusion.schedule import TimestepGrid
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
 from osasis.learn.update import Branch
@@ -43,6 +41,7 @@ class ContentBank:
     """
 
     def __init__(self, base: Base, config: BankConfig, route: Route) -> None:
+        route = base.unclipped(route)
         self._base, self._config, self._route = base, config, route
         moves = ",".join(f"{s.t}:{s.alpha_bar_s:.8f}" for s in route.inversion())
         steps = f"{config.latent_steps}|{config.decode_steps}"
@@ -86,15 +85,10 @@ class ContentBank:
 
     def _compute(self, part: int, path: Path) -> None:
         first = self._config.seed + part * PART
-        z_drawn, x_T = self._base.sample_codes(
-            [first + i for i in range(PART)], self._config.latent_steps
-        )
-        diffae = self._base.diffae
-        drawn = diffae.plain(z_drawn)
-        grid = TimestepGrid.ddim(self._config.decode_steps)
-        x0 = ddim(lambda x, t: diffae.eps(x, t, drawn), x_T, grid.decoding()).clamp(-1, 1)
-        z_sem = self._base.encode(x0)
-        x_t0 = invert(diffae, x0, z_sem, self._route)
+        config, seeds = self._config, [first + i for i in range(PART)]
+        x0 = self._base.sample_x0(seeds, config.decode_steps, config.latent_steps)
+        z_sem = self._base.encode_x0(x0)
+        x_t0 = invert(self._base.diffae, x0, z_sem, self._route)
         tensors = {"x0": x0.half(), "z_sem": z_sem, "x_t0": x_t0.half()}
         try:
             with atomic_path(path) as temporary:

@@ -24,11 +24,11 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     has the least `10 * L1 + LPIPS` to the style image.
 
     Args:
-        style_B: (1, 3, H, W) in [-1, 1].
+        style_B: (1, C, H, W) x0 of the style image.
         seed: candidate i draws its noise from `seed + i`.
 
     Yields:
-        (1, 3, H, W) in [-1, 1], `config.candidates` times; each is the best so far.
+        (1, C, H, W) x0, `config.candidates` times; each is the best so far.
     """
     count = max(1, int(config.steps * config.t0_ratio))
     steps = TimestepGrid.evenly(config.steps).decoding(count)
@@ -38,16 +38,24 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     lpips = load_judges(device=base.device).lpips
     model, learned_variance = base.unconditional()
     best, least = style_B, float("inf")
+
+    def mean(x: Tensor, t: Tensor) -> Tensor:
+        return model(x, t)[:, : style_B.shape[1]]
+
     for i in range(config.candidates):
         noise = SeededNoise([seed + i], style_B.shape[1:], base.device)
         x_t = q_sample(style_B, noise(), start.alpha_bar_t)
         if config.deterministic:
-            twin = ddim(lambda x, t: model(x, t)[:, :3], x_t, steps).clamp(-1, 1)
+            twin = ddim(mean, x_t, steps, clip=base.in_pixels)
         else:
-            twin = ancestral(model, x_t, steps, noise, learned_variance=learned_variance)
+            twin = ancestral(
+                model, x_t, steps, noise, learned_variance=learned_variance, clip=base.in_pixels
+            )
+        if base.in_pixels:
             twin = twin.clamp(-1, 1)
         with torch.no_grad():
-            distance = 10 * (twin - style_B).abs().mean() + lpips(twin, style_B).mean()
+            apart = lpips(base.to_picture(twin), base.to_picture(style_B)).mean()
+            distance = 10 * (twin - style_B).abs().mean() + apart
         if float(distance) < least:
             best, least = twin, float(distance)
         yield best

@@ -22,13 +22,14 @@ from osasis.formats.style_file import Style, StyleManifest
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.bridge import bridge
-from osasis.learn.losses import Seen, StyleTargets, style_targets
+from osasis.learn.objectives import DirectionObjective, Objective, RegionObjective
 from osasis.learn.photo_bank import squares_of
+from osasis.learn.regions import has_face
 from osasis.learn.snapshot import Snapshot
 from osasis.learn.trainee import Trainee
-from osasis.learn.update import Branch, UpdateResult, update
+from osasis.learn.update import Branch, Judge, UpdateResult, update
 from osasis.learn.workshop import Workshop
-from osasis.models.diffae import invert
+from osasis.models.regions import REGIONS
 from osasis.models.state import with_prefix
 
 SNAPSHOT_SECONDS = 30.0
@@ -85,17 +86,29 @@ class StyleLearner:
         self._workshop = workshop or Workshop(base, config, embedder)
         self.embedder = self._workshop.embedder
         self._thumbnail = fit_square(style_image, base.image_size)
-        self._style_B = to_tensor(self._thumbnail).to(base.device)
+        self._picture_B = to_tensor(self._thumbnail).to(base.device)
+        self._style_B = base.to_x0(self._picture_B)
         self._style_A: Tensor | None = None
-        self._steps = config.learn_route.decoding()
+        self._objective_tensors: dict[str, Tensor] = {}
+        self._route = base.unclipped(config.learn_route)
+        self._steps = self._route.decoding()
         self.total_updates = config.updates
         self.updates = 0
         self._check_levels()
-        self._trainee = Trainee(base, config, seed, compiled=self._workshop.compiled)
+        compiled, inputs = self._workshop.compiled, self._spn_inputs()
+        self._trainee = Trainee(base, config, seed, inputs, compiled=compiled)
         content = self._workshop.bank.content
         picture = self._thumbnail.tobytes()
         identity = (base.hash, repr(config), seed, self.embedder, content, picture)
         self._snapshot = Snapshot(snapshot, identity) if snapshot else None
+
+    def _spn_inputs(self) -> int:
+        """Channels that the SPN sees: x0, and what else a critic by region knows of a photo."""
+        channels = self.base.x0_shape[0]
+        if self.config.critic != "regions":
+            return channels
+        face = has_face(self.base.region_maps(self._style_B))
+        return (2 if self.config.dress else 1) * channels + (len(REGIONS) if face else 1)
 
     def _check_levels(self) -> None:
         levels = (*(self.config.trained_levels or ()), *(self.config.style_levels or ()))
@@ -107,8 +120,8 @@ class StyleLearner:
 
     @property
     def photographic_twin(self) -> Tensor | None:
-        """`I_A_style`, (1, 3, H, W) in [-1, 1]; None before the bridge."""
-        return self._style_A
+        """`I_A_style`, (1, 3, H, W), about [-1, 1]; None before the bridge, or without one."""
+        return None if self._style_A is None else self.base.to_picture(self._style_A)
 
     def steps(self) -> Generator[StepRecord, None, None]:
         """Learn, one record a step. Closing the generator early keeps the snapshot.
@@ -118,7 +131,7 @@ class StyleLearner:
         """
         if self._snapshot is not None:
             self._restore(self._snapshot)
-        if self._style_A is None:
+        if self._style_A is None and self.config.critic == "directions":
             candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed)
             for done, self._style_A in enumerate(candidates, 1):
                 yield StepRecord("bridge", done, self.config.bridge.candidates, {})
@@ -126,7 +139,7 @@ class StyleLearner:
             yield StepRecord("bank", done, self._workshop.bank.size, {})
         saved = monotonic()
         try:
-            for record in self._learn(self._twin()):
+            for record in self._learn():
                 yield record
                 if self._at_iteration_start() and monotonic() - saved > SNAPSHOT_SECONDS:
                     self._save_snapshot()
@@ -137,55 +150,48 @@ class StyleLearner:
     def rehearse(self) -> Callable[[], None]:
         """A function that makes one update on pictures of noise: what a step costs, not a style."""
         c, base = self.config, self.base
-        critic = self._workshop.critic
-        noise = torch.randn(c.batch_size, *self._style_B.shape[1:], device=base.device)
-        photos = noise.clamp(-1, 1)
-        content = Branch(photos, base.encode(photos), noise)
-        style = Branch(self._style_B, base.encode(self._style_B), noise[:1])
-        with torch.no_grad():
-            seen = critic.look(photos)
+        noise = torch.randn(c.batch_size, *self._picture_B.shape[1:]).clamp(-1, 1)
+        shop = Workshop(base, c, self.embedder, noise, compiled=self._workshop.compiled)
+        list(shop.bank.fill())
         # not from the style image itself: a direction of length 0 gives no finite loss
-        targets = style_targets(self._style_B, self._style_B, critic, seen)
+        objective = self._objective(shop, base.to_x0(noise[:1]))
+        content, style, judge = objective.batch(range(c.batch_size), torch.Generator())
 
         def step() -> None:
-            self._update(content, style, seen, self._steps[0], targets)
+            self._update(content, style, self._steps[0], judge)
 
         return step
 
-    def _update(
-        self, content: Branch, style: Branch, seen: Seen, step: Step, targets: StyleTargets
-    ) -> UpdateResult:
-        c, shop = self.config, self._workshop
+    def _update(self, content: Branch, style: Branch, step: Step, judge: Judge) -> UpdateResult:
+        c, trainee = self.config, self._trainee
+        trainee.set_rates(self.updates)
         return update(
-            self._trainee.student, self._trainee.optimizers, content, style, seen, step, targets,
-            shop.critic, c.spn, c.weights, clip=c.learn_route.clip, portions=shop.portions,
+            trainee.student, trainee.optimizers, content, style, step, judge,
+            c.spn, clip=self._route.clip, portions=self._workshop.portions,
         )  # fmt: skip
 
-    def _twin(self) -> Tensor:
-        if self._style_A is None:
+    def _objective(self, shop: Workshop, style_A: Tensor | None) -> Objective:
+        if self.config.critic == "regions":
+            return RegionObjective(shop, self._style_B)
+        if style_A is None:
             raise OsasisError("the bridge made no candidate", hint="set candidates to at least 1")
-        return self._style_A
+        return DirectionObjective(shop, style_A, self._style_B)
 
     def _at_iteration_start(self) -> bool:
         return self.updates % len(self._steps) == 0
 
-    def _learn(self, style_A: Tensor) -> Iterator[StepRecord]:
+    def _learn(self) -> Iterator[StepRecord]:
         self._keep_for_snapshot()
         c, bank = self.config, self._workshop.bank
-        photos = None
-        if c.direction_from == "photos":
-            photos = self._workshop.look(range(bank.size))
-        targets = style_targets(style_A, self._style_B, self._workshop.critic, photos)
-        z_style = self.base.encode(style_A)
-        route = c.learn_route
-        start = Branch(style_A, z_style, invert(self.base.diffae, style_A, z_style, route))
+        objective = self._objective(self._workshop, self._style_A)
+        self._objective_tensors = objective.tensors()
         bad = 0
         for iteration in range(self.updates // len(self._steps), c.iterations):
             indices = photo_order(iteration, c.batch_size, bank.size, self.seed)
-            content, style = bank.photos(indices), start
-            seen = self._workshop.look(indices)
+            noise = torch.Generator().manual_seed(self.seed * c.iterations + iteration)
+            content, style, judge = objective.batch(indices, noise)
             for step in self._steps:
-                result = self._update(content, style, seen, step, targets)
+                result = self._update(content, style, step, judge)
                 bad = 0 if result.finite else bad + 1
                 if bad >= MAX_BAD_UPDATES:
                     raise OsasisError(
@@ -206,13 +212,14 @@ class StyleLearner:
         Raises:
             OsasisError: nothing has been learned yet.
         """
-        if self._style_A is None or self.updates == 0:
+        if self.updates == 0:
             raise OsasisError("nothing has been learned yet: run steps() first")
         c, base = self.config, self.base
         before = base.diffae.unet.state_dict()
         tensors = self._trainee.weights()
         tensors |= {f"unet.{k}": v - before[k] for k, v in with_prefix(tensors, "unet.").items()}
-        tensors["z_style"] = base.encode(self._style_B)
+        tensors["z_style"] = base.encode_x0(self._style_B)
+        tensors |= self._objective_tensors
         levels = c.style_levels
         if levels is None:
             levels = default_style_levels(base.num_levels)

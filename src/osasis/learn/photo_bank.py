@@ -34,7 +34,7 @@ class PhotoBank:
     parts = 0  # that processes could compute for each other
 
     def __init__(self, base: Base, photos: Tensor, route: Route) -> None:
-        self._base, self._photos, self._route = base, photos, route
+        self._base, self._photos, self._route = base, photos, base.unclipped(route)
         self._done: list[Branch] = []
         pixels = hashlib.sha256(photos.numpy(force=True).tobytes()).hexdigest()
         self.content = f"{len(photos)} photos, {pixels[:16]}"
@@ -49,8 +49,8 @@ class PhotoBank:
         if parts is not None:
             return
         for x0 in self._photos.split(PART)[len(self._done) :]:
-            x0 = x0.to(self._base.device)
-            z_sem = self._base.encode(x0)
+            x0 = self._base.to_x0(x0)
+            z_sem = self._base.encode_x0(x0)
             self._done.append(Branch(x0, z_sem, invert(self._base.diffae, x0, z_sem, self._route)))
             yield sum(len(branch.x0) for branch in self._done)
 

@@ -1,19 +1,26 @@
-"""What changes while a style is learned: eps_B, the SPN and Adam's means."""
+"""What changes while a style is learned: eps_B, the SPN and optimisers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from osasis.base import Base
 from osasis.compiled import compile_in_place
 from osasis.config.presets import LearnConfig
 from osasis.learn.update import Student
 from osasis.models.diffae import copy_unet
-from osasis.models.spn import new_spn
+from osasis.models.muon import Muon, muon_groups
+from osasis.models.spn import SPN, new_spn
+from osasis.models.unet import UNet
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
+
+WARM_UP = 5  # updates
+LAST_RATE = 0.05  # of the peak, at the end of a cosine
 
 
 class Trainee:
@@ -23,17 +30,20 @@ class Trainee:
         base: what eps_B begins as.
         config: what of eps_B learns, and at which rates.
         seed: seed of the SPN's weights.
+        spn_inputs: channels that the SPN sees.
         compiled: whether to compile eps_B.
 
     Attributes:
         student: eps_B and the SPN.
-        optimizers: Adam of eps_B and of the SPN.
+        optimizers: of eps_B, Muon before Adam, and of the SPN.
     """
 
-    def __init__(self, base: Base, config: LearnConfig, seed: int, *, compiled: bool) -> None:
+    def __init__(
+        self, base: Base, config: LearnConfig, seed: int, spn_inputs: int, *, compiled: bool
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            spn = new_spn(config.spn).to(base.device)
+            spn = new_spn(config.spn, spn_inputs, base.x0_shape[0]).to(base.device)
         diffae = copy_unet(base.diffae)
         self._unet = diffae.unet.parameters_of_levels(
             config.trained_levels, head=config.trained_head
@@ -44,10 +54,20 @@ class Trainee:
         if compiled:
             compile_in_place(diffae.unet)
         self.student = Student(diffae, spn, config.mixed_precision)
-        self.optimizers = (
-            torch.optim.Adam(self._unet.values(), lr=config.lr_unet),
-            torch.optim.Adam(spn.parameters(), lr=config.lr_spn),
-        )
+        self._config = config
+        self.optimizers = _optimizers(diffae.unet, list(self._unet.values()), spn, config)
+        self._peaks = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+
+    def set_rates(self, update: int) -> None:
+        """Set the rates of the update with this number."""
+        if self._config.rates == "constant":
+            return
+        share = update / self._config.updates
+        falling = LAST_RATE + (1 - LAST_RATE) / 2 * (1 + math.cos(math.pi * share))
+        factor = min(1.0, (update + 1) / WARM_UP) * falling
+        for optimizer, peaks in zip(self.optimizers, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = factor * peak
 
     def weights(self) -> dict[str, Tensor]:
         """What learns of eps_B, as "unet.*", and the whole SPN, as "spn.*"."""
@@ -68,3 +88,19 @@ class Trainee:
                 tensor.copy_(state[name])  # shares its memory with the network
         for number, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, state, f"adam{number}.")
+
+
+def _optimizers(
+    unet: UNet, trained: Sequence[nn.Parameter], spn: SPN, config: LearnConfig
+) -> tuple[Optimizer, ...]:
+    of_spn = torch.optim.Adam(spn.parameters(), lr=config.lr_spn)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=config.lr_unet), of_spn
+    groups, _ = muon_groups(unet, ("input_blocks.0.", "conv_final"))
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    groups = [group for group in groups if group["params"]]
+    hidden = {id(p) for group in groups for p in group["params"]}
+    rest = [p for p in trained if id(p) not in hidden]
+    adam = torch.optim.Adam(rest, lr=config.lr_rest, betas=(0.9, 0.99))
+    return Muon(groups, lr=config.lr_unet, momentum=0.9), adam, of_spn

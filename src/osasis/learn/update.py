@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from osasis.config.presets import LossWeights, SPNSettings
+from osasis.config.presets import SPNSettings
 from osasis.device import mixed_precision
 from osasis.diffusion.ddim import ddim_step
 from osasis.diffusion.sample import timesteps
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError
-from osasis.learn.losses import Critic, Seen, StyleTargets, style_losses
 from osasis.learn.portions import Portions
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
@@ -27,9 +26,9 @@ class Branch:
     """Photos on their way down: what they were, what conditions them, where they are.
 
     Attributes:
-        x0: (B, 3, H, W) photos I_A; the SPN sees these.
+        x0: (B, C, H, W) what the SPN sees of the photos I_A.
         z_sem: (B, z_dim) their codes.
-        x_t: (B, 3, H, W) samples at the current timestep.
+        x_t: (B, C, H, W) samples at the current timestep.
     """
 
     x0: Tensor
@@ -39,6 +38,13 @@ class Branch:
     def __getitem__(self, rows: slice) -> Branch:
         """Some of the photos."""
         return Branch(self.x0[rows], self.z_sem[rows], self.x_t[rows])
+
+
+Judge = Callable[["Prediction", slice], dict[str, Tensor]]
+"""Weighted losses of a part of an update: what is predicted, and which of its photos that is.
+
+The losses of all parts add up to those of the update.
+"""
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,9 @@ def update(
     optimizers: Sequence[Optimizer],
     content: Branch,
     style: Branch,
-    photos: Seen,
     step: Step,
-    targets: StyleTargets,
-    critic: Critic,
+    judge: Judge,
     spn: SPNSettings,
-    weights: LossWeights,
     *,
     clip: bool,
     portions: Portions | None = None,
@@ -119,12 +122,13 @@ def update(
     A loss or gradient that is not finite leaves the weights as they were.
 
     Args:
+        style: of the style image, which the paper's losses redraw too; it may be empty.
         portions: how many pictures, the style image among them, are in memory at once; the
             gradients are those of the whole batch up to rounding, unless dropout is active. None
             begins with all.
 
     Raises:
-        OsasisError: too little memory for one picture, or for Adam's step.
+        OsasisError: too little memory for one picture, or for the optimiser's step.
     """
 
     def differentiate(at_once: int) -> tuple[dict[str, Tensor], Prediction]:
@@ -134,22 +138,14 @@ def update(
         for first in range(0, pictures, at_once):
             part = slice(first, first + at_once)
             # the style image is the last of the pictures
-            last = slice(0, 1 if part.stop >= pictures else 0)
+            last = slice(0, len(style.x0) if part.stop >= pictures else 0)
             predicted = predict(student, content[part], style[last], step, spn, clip=clip)
-            losses = style_losses(
-                predicted.content_x0_hat,
-                predicted.style_x0_hat,
-                photos[part],
-                targets,
-                critic,
-                weights,
-                share=len(predicted.content_x0_hat) / len(content.x0),
-            )
+            losses = judge(predicted, part)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             parts.append((losses, predicted))
         return _sums([losses for losses, _ in parts]), _joined([p for _, p in parts])
 
-    pictures = len(content.x0) + 1
+    pictures = len(content.x0) + len(style.x0)
     losses, prediction = (portions or Portions(pictures)).attempt(differentiate, pictures)
     trained = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     gradients = [p.grad for p in trained if p.grad is not None]
@@ -164,8 +160,8 @@ def update(
 
 
 def _sums(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Sums of the losses over the parts of an update, in the order of `LossWeights`."""
-    names = [field.name for field in fields(LossWeights)]
+    """Sums of the losses over the parts of an update, in the order in which they come first."""
+    names = list(dict.fromkeys(name for part in parts for name in part))
     found = {name: [p[name].detach() for p in parts if name in p] for name in names}
     return {name: torch.stack(values).sum() for name, values in found.items() if values}
 

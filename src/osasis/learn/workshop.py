@@ -16,6 +16,8 @@ from osasis.learn.critic import load_critic
 from osasis.learn.losses import Critic, Seen, join, split
 from osasis.learn.photo_bank import PhotoBank
 from osasis.learn.portions import Portions, portions_for
+from osasis.learn.region_critic import RegionCritic
+from osasis.perception.judges import load_judges
 from osasis.perception.registry import DEFAULT_EMBEDDER
 
 
@@ -65,6 +67,15 @@ class Workshop:
         return load_critic(self.embedder, self.config, self.base.device, compiled=self.compiled)
 
     @cached_property
+    def region_critic(self) -> RegionCritic:
+        """The judge of regions."""
+        c, base = self.config, self.base
+        trunk = load_judges(device=base.device).trunk
+        return RegionCritic(
+            trunk, base.to_picture, base.factor, c.region_weights, mixed=c.mixed_precision
+        )
+
+    @cached_property
     def portions(self) -> Portions:
         """How many pictures of an update are in memory at once."""
         return portions_for(self.base, self.config)
@@ -78,7 +89,8 @@ class Workshop:
         return join([self._seen[i] for i in indices])
 
     def _look(self, indices: Sequence[int]) -> list[Seen]:
-        photos = self.bank.photos(indices).x0
+        with torch.no_grad():
+            photos = self.base.to_picture(self.bank.photos(indices).x0)
 
         def look(at_once: int) -> list[Seen]:
             with torch.no_grad():

@@ -17,13 +17,14 @@ class EncoderConfig:
     """Shape of the semantic encoder.
 
     Attributes:
-        image_size: height and width of the image in pixels.
+        image_size: height and width of x0, in pixels or latents.
         channels: width of the first level.
         channel_mult: width of each level as a multiple of `channels`.
         num_res_blocks: residual blocks (of one convolution each) per level.
         attention_resolutions: feature-map sizes, counted after the patch stem, with attention.
         z_dim: width of z_sem.
         patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
+        in_channels: of x0: 3, or an autoencoder's latent channels.
     """
 
     image_size: int
@@ -33,6 +34,7 @@ class EncoderConfig:
     attention_resolutions: tuple[int, ...]
     z_dim: int
     patch_size: int = 1
+    in_channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,16 @@ class ThumbnailEncoderConfig:
     """Shape of the encoder in closed form.
 
     Attributes:
-        image_size: height and width of the image in pixels.
+        image_size: height and width of x0, in pixels or latents.
         thumbnail_size: height and width of the thumbnail that z_sem describes.
         z_dim: width of z_sem, the number of principal components.
+        channels: of the thumbnail: the first ones of x0, which in latents hold most of the energy.
     """
 
     image_size: int
     thumbnail_size: int
     z_dim: int
+    channels: int = 3
 
 
 def encoder_config_class(
@@ -65,7 +69,11 @@ class SemanticEncoder(nn.Module):
         self.config = config
         width = config.channels * config.channel_mult[0]
         self.input_blocks = nn.ModuleList(
-            [nn.Sequential(nn.Conv2d(3 * config.patch_size**2, width, 3, padding=1))]
+            [
+                nn.Sequential(
+                    nn.Conv2d(config.in_channels * config.patch_size**2, width, 3, padding=1)
+                )
+            ]
         )
         size = config.image_size // config.patch_size
         for level, mult in enumerate(config.channel_mult):
@@ -88,7 +96,7 @@ class SemanticEncoder(nn.Module):
         """Encode images.
 
         Args:
-            x0: (B, 3, H, W) float in [-1, 1].
+            x0: (B, 3, H, W) float in [-1, 1], or normalised latents (B, in_channels, H, W).
 
         Returns:
             z_sem, (B, z_dim).
@@ -111,16 +119,17 @@ class ThumbnailEncoder(nn.Module):
 
     def __init__(self, config: ThumbnailEncoderConfig) -> None:
         super().__init__()
-        pixels = 3 * config.thumbnail_size**2
+        pixels = config.channels * config.thumbnail_size**2
         if config.z_dim > pixels:
             raise ValueError(f"a thumbnail of {pixels} numbers has no {config.z_dim} components")
         self.config = config
         self.project = nn.Linear(pixels, config.z_dim).requires_grad_(False)
 
     def thumbnails(self, x0: Tensor) -> Tensor:
-        """Images (B, 3, H, W) as thumbnails (B, 3 * thumbnail_size**2), averages over areas."""
+        """x0 (B, C, H, W) as thumbnails (B, channels * thumbnail_size**2), averages over areas."""
         side = self.config.thumbnail_size
-        return F.interpolate(x0, size=(side, side), mode="area").flatten(1)
+        first = x0[:, : self.config.channels]
+        return F.interpolate(first, size=(side, side), mode="area").flatten(1)
 
     def forward(self, x0: Tensor) -> Tensor:
         """As `SemanticEncoder.forward`; over photos like those of `fit`, mean 0 and variance 1."""

@@ -1,4 +1,4 @@
-"""The structure-preserving network (Eqs. 12, 13): 1x1 convolutions, RGB to RGB."""
+"""The structure-preserving network (Eqs. 12, 13): 1x1 convolutions, from I_A to x_t."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from osasis.models.layers import group_norm, timestep_embedding, zero_init
 
 @dataclass(frozen=True)
 class SPNConfig:
-    """Shape of an SPN: widths `channels`, `2 * channels`, `channels` between RGB and RGB.
+    """Shape of an SPN: widths `channels`, `2 * channels`, `channels` between input and output.
 
     Attributes:
         channels: width of the outer layers; 128 in the release.
         time_dim: width of the timestep embedding; None for an SPN that ignores time.
         zero_init: start with an output of exactly 0, so that learning begins at the base
             (engineering choice); the release starts from random weights.
+        in_channels: what it sees: RGB, or latents and what else is known of each place.
+        out_channels: of x_t: RGB or latents.
     """
 
     channels: int = 128
     time_dim: int | None = 512
     zero_init: bool = False
+    in_channels: int = 3
+    out_channels: int = 3
 
 
 class SPNBlock(nn.Module):
@@ -53,8 +57,8 @@ class SPN(nn.Module):
         super().__init__()
         self.config = config
         width, time_dim = config.channels, config.time_dim
-        self.conv_first = nn.Conv2d(3, width, 1)
-        self.conv_last = nn.Conv2d(width, 3, 1)
+        self.conv_first = nn.Conv2d(config.in_channels, width, 1)
+        self.conv_last = nn.Conv2d(width, config.out_channels, 1)
         if config.zero_init:
             zero_init(self.conv_last)
         if time_dim is None:
@@ -72,7 +76,10 @@ class SPN(nn.Module):
             )
 
     def forward(self, x0: Tensor, t: Tensor) -> Tensor:
-        """Structure term for images (B, 3, H, W) in [-1, 1] at timesteps (B,); same shape."""
+        """Structure term (B, out_channels, H, W) for I_A (B, in_channels, H, W) at timesteps (B,).
+
+        I_A is the photo in [-1, 1], or its latents.
+        """
         x = self.conv_first(x0)
         if self.config.time_dim is None:
             return self.conv_last(self.plain(x))
@@ -82,12 +89,14 @@ class SPN(nn.Module):
         return self.conv_last(x)
 
 
-def new_spn(settings: SPNSettings) -> SPN:
+def new_spn(settings: SPNSettings, in_channels: int = 3, out_channels: int = 3) -> SPN:
     """The SPN that a preset describes, its weights drawn from torch's generator."""
     time_dim = SPNConfig.time_dim if settings.timed else None
-    return SPN(SPNConfig(settings.channels, time_dim, settings.zero_init))
+    return SPN(
+        SPNConfig(settings.channels, time_dim, settings.zero_init, in_channels, out_channels)
+    )
 
 
-def spn_term(spn: SPN, x0: Tensor, step: Step, *, index_time: bool) -> Tensor:
+def spn_term(spn: SPN, photo: Tensor, step: Step, *, index_time: bool) -> Tensor:
     """`SPN(I_A, t)` (Eq. 12), t being the timestep or, as in the release, the grid's index."""
-    return spn(x0, timesteps(x0, step.index if index_time else step.t))
+    return spn(photo, timesteps(photo, step.index if index_time else step.t))

@@ -38,9 +38,11 @@ class UNetConfig:
         patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
         patch_filter: add a `PatchFilter` of the input to the output (our patched networks).
         draft_size: side of a small picture, the draft, that a linear layer draws from the middle
-            block's z_sem: the stem sees it, enlarged, beside x_t, and a `PatchFilter` of it is
-            added to the output. So the U-Net need not learn to paint from a vector, and in mixed
-            conditioning the draft is the content's. 0 is the released network, without.
+            block's z_sem: the stem sees it, enlarged, beside x_t. So the U-Net need not learn to
+            paint from a vector, and in mixed conditioning the draft is the content's. 0 is the
+            released network, without.
+        in_channels: of x_t: 3, or an autoencoder's latent channels.
+        draft_channels: of the draft.
     """
 
     image_size: int
@@ -56,6 +58,8 @@ class UNetConfig:
     patch_size: int = 1
     patch_filter: bool = False
     draft_size: int = 0
+    in_channels: int = 3
+    draft_channels: int = 3
 
     def __post_init__(self) -> None:
         if self.draft_size and self.z_dim is None:
@@ -88,7 +92,8 @@ class UNet(nn.Module):
             nn.Linear(config.time_dim, config.time_dim),
         )
         width = config.channels * config.channel_mult[0]
-        seen = 6 * pixels if config.draft_size else 3 * pixels
+        seen = config.in_channels + (config.draft_channels if config.draft_size else 0)
+        seen *= pixels
         self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(seen, width, 3, padding=1)])])
         skips = self._build_down(width)
         self.output_blocks = nn.ModuleList()
@@ -100,8 +105,9 @@ class UNet(nn.Module):
         )
         self.draft = self.draft_filter = None
         if config.draft_size and config.z_dim:
-            self.draft = nn.Linear(config.z_dim, 3 * config.draft_size**2)
-            self.draft_filter = PatchFilter(config.patch_size, config.time_dim)
+            self.draft = nn.Linear(config.z_dim, config.draft_channels * config.draft_size**2)
+            if config.patch_filter:
+                self.draft_filter = PatchFilter(config.patch_size, config.time_dim)
 
     def _res(self, in_channels: int, out_channels: int, direction: str | None = None) -> ResBlock:
         c = self.config
@@ -225,6 +231,6 @@ class UNet(nn.Module):
         if self.draft is None or z is None:
             return None
         side = self.config.draft_size
-        small = self.draft(z).to(x_t.dtype).unflatten(1, (3, side, side))
+        small = self.draft(z).to(x_t.dtype).unflatten(1, (self.config.draft_channels, side, side))
         large = F.interpolate(small, x_t.shape[2:], mode="bicubic", align_corners=False)
         return F.pixel_unshuffle(large, self.config.patch_size)

@@ -22,6 +22,7 @@ _STAGES: tuple[tuple[tuple[int, int], ...], ...] = (
     ((512, 512), (512, 512), (512, 512)),
 )
 STATISTICS_LAYERS = 4
+RELU1_2, RELU2_2, RELU3_3, RELU4_1 = 3, 8, 15, 18  # numbers of layers
 _STD_EPS = 1e-8
 
 
@@ -66,14 +67,18 @@ class VggTrunk(nn.Module):
         Raises:
             ValueError: `x` has another shape or is too small.
         """
+        return self.layers(x, sorted(self._taps))
+
+    def layers(self, x: Tensor, wanted: Sequence[int]) -> list[Tensor]:
+        """As `forward`, the activations after these layers of `features`, in rising order."""
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 16:
             raise ValueError(f"expected (B, 3, H, W) of at least 16 pixels, got {tuple(x.shape)}")
         y = (x.to(self.shift.dtype) - self.shift) / self.scale
         y = y.contiguous(memory_format=torch.channels_last)
         activations = []
-        for i, layer in enumerate(self.features):
+        for i, layer in enumerate(list(self.features)[: max(wanted) + 1]):
             y = layer(y)
-            if i in self._taps:
+            if i in wanted:
                 activations.append(y)
         return activations
 

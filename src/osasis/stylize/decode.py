@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from osasis.stylize.model import Look
 
 def decode(
     look: Look,
-    x0: Tensor,
+    inputs: Sequence[Tensor],
     x_t0: Tensor,
     z_sem: Tensor,
     route: Route,
@@ -25,14 +27,14 @@ def decode(
     """Decode structural codes with eps_B, SPN and mixed conditioning (Eqs. 12 to 14).
 
     Args:
-        x0: (B, 3, H, W) the photos, for the SPN.
-        x_t0: (B, 3, H, W) their structural codes.
+        inputs: what the SPN of each part sees of the photos, see `Look.dressed`.
+        x_t0: (B, C, H, W) their structural codes.
         z_sem: (B, z_dim) their semantic codes.
         z_edited: (B, z_dim) what takes the place of `z_sem`; None for no edit.
         guidance: see `guided`; 1 costs one evaluation a step, all else two.
 
     Returns:
-        (B, 3, H, W) pictures, about [-1, 1].
+        (B, C, H, W) x0 of the pictures.
     """
     own = look.conditioning(z_sem)
     edited = own if z_edited is None else look.conditioning(z_edited)
@@ -42,7 +44,7 @@ def decode(
         x_t0,
         route,
         route.decoding(),
-        structure=look.structure(x0),
+        structure=look.structure(inputs),
     )
 
 

@@ -12,7 +12,7 @@ from osasis.diffusion.route import Route
 from osasis.errors import UserError
 
 Edit = Callable[[Tensor, Tensor], Tensor]
-"""`z_edited = edit(x0, z_sem)`: photos (B, 3, H, W) in [-1, 1] and their codes (B, z_dim)."""
+"""`z_edited = edit(x0, z_sem)`: x0 of photos (B, C, H, W) and their codes (B, z_dim)."""
 
 # docs/GUIDE.md says how these were chosen
 EDIT_ROUTE = Route(20, 20, t0_ratio=1.0)

@@ -15,6 +15,7 @@ from osasis.diffusion.sample import Structure
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
+from osasis.learn.regions import Wardrobe
 from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE, copy_unet
@@ -34,6 +35,7 @@ class StylePart:
         z_style: (1, z_dim).
         levels: U-Net levels that see `z_style`.
         spn, settings: its structure-preserving network, lambda_spn as `settings.weight`.
+        wardrobe: what its photos are dressed in before they are inverted; None leaves them.
     """
 
     share: float
@@ -41,6 +43,7 @@ class StylePart:
     levels: tuple[int, ...]
     spn: SPN
     settings: SPNSettings
+    wardrobe: Wardrobe | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,33 @@ class Look:
         )
         return Conditioning(levels, code(lambda part: swap))
 
-    def structure(self, x0: Tensor) -> Structure | None:
-        """The SPNs' term for photos (B, 3, H, W) (Eqs. 12, 13); None where it is 0."""
-        parts = [part for part in self.parts if self.strength * part.share * part.settings.weight]
+    @property
+    def sees_regions(self) -> bool:
+        """Whether it asks where a photo's regions are."""
+        return any(part.wardrobe is not None for part in self.parts)
+
+    def dressed(self, x0: Tensor, maps: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Photos as they are inverted, and what each part's SPN sees of them.
+
+        Args:
+            x0: (B, C, h, w).
+            maps: (B, R, H, W) of their regions; None where no part asks for them.
+        """
+        moved, inputs = torch.zeros_like(x0), []
+        for part in self.parts:
+            if part.wardrobe is None or maps is None:
+                inputs.append(x0)
+                continue
+            seen = part.wardrobe.maps(maps)
+            dressed = part.wardrobe.dress(x0, seen)
+            moved = moved + part.share * (dressed - x0)
+            inputs.append(part.wardrobe.spn_input(x0, dressed, seen))
+        return x0 + self.strength * moved, tuple(inputs)
+
+    def structure(self, inputs: Sequence[Tensor]) -> Structure | None:
+        """The SPNs' term (Eqs. 12, 13), from what each part's SPN sees; None where it is 0."""
+        pairs = zip(self.parts, inputs, strict=True)
+        parts = [p for p in pairs if self.strength * p[0].share * p[0].settings.weight]
         if not parts:
             return None
 
@@ -97,8 +124,8 @@ class Look:
                 self.strength
                 * part.share
                 * part.settings.weight
-                * spn_term(part.spn, x0, step, index_time=part.settings.index_time)
-                for part in parts
+                * spn_term(part.spn, seen, step, index_time=part.settings.index_time)
+                for part, seen in parts
             ]
             return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
 
@@ -148,10 +175,29 @@ def blend(
                 manifest.style_levels if style_levels is None else style_levels,
                 style.spn(base.device),
                 replace(manifest.config.spn, weight=weight),
+                _wardrobe(style, base),
             )
         )
     diffae.eval().requires_grad_(False)
     return Look(diffae, tuple(parts), strength, swap_codes)
+
+
+def _wardrobe(style: Style, base: Base) -> Wardrobe | None:
+    """The style's wardrobe on the base's device; None where it has none.
+
+    Raises:
+        UserError: its numbers do not fit the base's latents.
+    """
+    if style.manifest.config.critic != "regions":
+        return None
+    tensors = {k: v.to(base.device) for k, v in style.tensors.items()}
+    try:
+        return Wardrobe.from_tensors(tensors, base.x0_shape[0])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"the style {style.manifest.name!r} lacks the statistics of its regions: {error}",
+            hint="learn it again",
+        ) from error
 
 
 def normalised(styles: Styles) -> list[tuple[Style, float]]:

@@ -23,6 +23,8 @@ FITS = ("faces", "crop", "tiles", "whole")
 _LANCZOS = Image.Resampling.LANCZOS
 MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
+LARGEST = 1536  # pixels of a whole picture's longer side
+_FILLS = 0.6  # of the photo's shorter side, that a portrait's face takes with what is around it
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
 # a photo that shares this much with its aligned face, and is turned by less, is one already
 _IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
@@ -35,8 +37,9 @@ class PhotoConfig:
     Attributes:
         fit: "faces": every face is aligned, redrawn and put back; "crop": the central square, the
             result has the base's size; "tiles": overlapping squares that cover the photo; "whole":
-            the whole photo at once, its aspect kept; "auto": "faces" on a base of faces, otherwise
-            "crop".
+            the whole photo at once, its aspect kept: on a base in latents at its own size, up to
+            `LARGEST` pixels; "auto": on a base of faces "whole" where one face fills the photo as
+            in a portrait (only in latents), else "faces"; on other bases "crop".
         largest_face: only the largest face.
         tiles: tiles along the shorter side.
         blend: how squares are put back.
@@ -57,6 +60,10 @@ class PhotoConfig:
         """With "auto" replaced by what it means on `base`."""
         meant = FACES if base.domain == FACES else "crop"
         return replace(self, fit=meant) if self.fit == "auto" else self
+
+    def takes_portraits_whole(self, base: Base) -> bool:
+        """Whether a photo that one face fills is redrawn whole."""
+        return self.fit == "auto" and base.domain == FACES and not base.in_pixels
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,9 @@ class PhotoStylizer:
 
     def __init__(self, stylizer: Stylizer, config: PhotoConfig | None = None) -> None:
         self.stylizer = stylizer
-        self.config = (config or PhotoConfig()).resolve(stylizer.base)
+        wanted = config or PhotoConfig()
+        self.config = wanted.resolve(stylizer.base)
+        self._portraits = wanted.takes_portraits_whole(stylizer.base)
         self._size = stylizer.base.image_size
         self._detector = FaceDetector() if self.config.fit == FACES else None
 
@@ -134,6 +143,8 @@ class PhotoStylizer:
             return Prepared(photo, (self._shrink(image),))
         cover = self.config.fit == "tiles"
         places = self._tiles(image.size) if cover else self._faces(photo, faces)
+        if self._portraits and len(places) == 1 and _is_portrait(places[0], image.size, self._size):
+            return Prepared(photo, (self._shrink(image),))
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
             # its frame would otherwise stay a photo
             return Prepared(photo, (np.asarray(image.resize((self._size,) * 2, _LANCZOS)),))
@@ -153,6 +164,9 @@ class PhotoStylizer:
     ) -> Iterator[list[np.ndarray]]:
         """The same, batch after batch, so that it can be stopped between them."""
         step = self.stylizer.batch_size
+        if squares:
+            larger = squares[0].shape[0] * squares[0].shape[1] / self._size**2
+            step = max(1, int(step / larger))
         for start in range(0, len(squares), step):
             chunk = [to_tensor(Image.fromarray(s)) for s in squares[start : start + step]]
             x = self.stylizer.stylize(torch.cat(chunk), seeds=seeds[start : start + step])
@@ -197,7 +211,11 @@ class PhotoStylizer:
         return tuple(Similarity(a, -a * corner) for corner in corners)
 
     def _shrink(self, image: Image.Image) -> np.ndarray:
-        """The whole photo, its shorter side the base's, both sides multiples of its stride."""
+        """The whole photo as it is redrawn, both sides multiples of the base's stride.
+
+        In latents at its own size, at most `LARGEST` pixels; in pixels its shorter side is the
+        base's.
+        """
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise OsasisError(
                 f"{image.width} x {image.height} is too long to be redrawn whole: "
@@ -206,6 +224,8 @@ class PhotoStylizer:
             )
         stride = self.stylizer.base.stride
         scale = self._size / min(image.size)
+        if not self.stylizer.base.in_pixels:
+            scale = max(scale, min(1.0, LARGEST / max(image.size)))
         width, height = (max(self._size, round(s * scale / stride) * stride) for s in image.size)
         return np.asarray(image.resize((width, height), _LANCZOS))
 
@@ -214,6 +234,11 @@ def _starts(length: int, side: float) -> list[float]:
     """Where tiles of `side` begin that cover `length` evenly."""
     count = max(1, int(np.ceil((length - side) / (side * _TILE_STEP) - 1e-6)) + 1)
     return np.linspace(0, length - side, count).tolist() if count > 1 else [(length - side) / 2]
+
+
+def _is_portrait(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:
+    """Whether the square around a face takes most of the photo's shorter side."""
+    return size / abs(place.a) > _FILLS * min(photo_size)
 
 
 def _is_square(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:

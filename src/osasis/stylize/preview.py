@@ -9,13 +9,13 @@ from PIL import Image
 
 from osasis._version import __version__
 from osasis.base import Base
-from osasis.config.presets import FAST, SPNSettings
+from osasis.config.presets import PAPER, SPNSettings
 from osasis.diffusion.route import Route
 from osasis.formats.style_file import Style, StyleManifest
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.learner import default_style_levels
-from osasis.models.spn import SPN, SPNConfig
+from osasis.models.spn import new_spn
 
 PREVIEW = "preview"  # the preset's name in the manifest
 # looked at: at the usual 500 there is a tint, at 900 the picture's colours arrive
@@ -41,7 +41,8 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
     if name is None:
         name = "picture" if isinstance(image, Image.Image) else Path(image).stem
     picture = fit_square(load_image(image), base.image_size)
-    spn = SPN(SPNConfig(_SPN.channels, None, zero_init=True))
+    channels = base.x0_shape[0]
+    spn = new_spn(_SPN, channels, channels)
     tensors = {f"spn.{k}": v for k, v in spn.state_dict().items()}
     tensors["z_style"] = base.encode(to_tensor(picture))
     manifest = StyleManifest(
@@ -55,6 +56,6 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
         style_levels=default_style_levels(base.num_levels),
         updates=0,
         version=__version__,
-        config=replace(FAST, preset=PREVIEW, iterations=0, stylize_route=_ROUTE, spn=_SPN),
+        config=replace(PAPER, preset=PREVIEW, iterations=0, stylize_route=_ROUTE, spn=_SPN),
     )
     return Style(manifest, picture, tensors)

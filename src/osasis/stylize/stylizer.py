@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from osasis.base import Base
 from osasis.device import free_memory, mixed_precision, with_room
@@ -86,7 +87,7 @@ class Stylizer:
             swap_codes=swap_codes,
         )
         route = common_route(style, EDIT_ROUTE)
-        self._route = route if t0 is None else route.until(t0)
+        self._route = base.unclipped(route if t0 is None else route.until(t0))
         self._base, self._edits, self._guidance = base, tuple(edits), guidance
         self._variation, self._seed = variation, seed
         self._batch_size, self._mixed = batch_size, mixed_precision
@@ -171,28 +172,56 @@ class Stylizer:
         return pictures
 
     def _stylize(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
-        squeezed = self._base.squeeze(x0)
-        z_sem = self._base.encode(squeezed)
-        precision = mixed_precision(self._base.device, wanted=self._mixed, on_cpu=True)
+        base, look = self._base, self._look
+        precision = mixed_precision(base.device, wanted=self._mixed, on_cpu=True)
         with precision:
-            x_t0 = invert(self._base.diffae, x0, z_sem, self._route)
+            photo = base.to_x0(x0).float()
+        maps, z_sem = self._seen_small(x0, photo)
+        dressed, inputs = look.dressed(photo, maps)
+        if z_sem is None:
+            z_sem = base.encode_x0(base.squeeze(dressed))
+        with precision:
+            x_t0 = invert(base.diffae, dressed, z_sem, self._route)
         if self._variation:
-            x_t0 = self._vary(x0, x_t0, seeds)
+            x_t0 = self._vary(dressed, x_t0, seeds)
         z_edited = None
         if self._edits:
-            shifts = [edit(squeezed, z_sem) - z_sem for edit in self._edits]
+            shifts = [edit(base.squeeze(dressed), z_sem) - z_sem for edit in self._edits]
             z_edited = z_sem + torch.stack(shifts).sum(0)
         with precision:
-            pictures = decode(
-                self._look,
-                x0,
+            decoded = decode(
+                look,
+                inputs,
                 x_t0,
                 z_sem,
                 self._route,
                 z_edited=z_edited,
                 guidance=self._guidance,
             )
-        return pictures.clamp(-1, 1)
+            with torch.no_grad():
+                pictures = base.to_picture(decoded)
+        return pictures.float().clamp(-1, 1)
+
+    def _seen_small(self, pictures: Tensor, x0: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Region maps, if a style asks for them, and codes of pictures larger than the base's.
+
+        Both networks know faces of the base's size, so a larger picture is shown to them smaller.
+        The code is None where the picture is not larger: it is the dressed picture's own.
+        """
+        base, look = self._base, self._look
+        if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
+            return (base.region_maps(x0) if look.sees_regions else None), None
+        stride = base.stride
+        scale = base.image_size / min(pictures.shape[2:])
+        size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
+        small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
+        maps = base.region_maps(small) if look.sees_regions else None
+        dressed, _ = look.dressed(small, maps)
+        z_sem = base.encode_x0(base.squeeze(dressed))
+        if maps is not None:
+            full = (2 * x0.shape[2], 2 * x0.shape[3])
+            maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
+        return maps, z_sem
 
     def _vary(self, x0: Tensor, x_t0: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw part of the noise in x_t0 = sqrt(ab) * x0 + sqrt(1 - ab) * eps anew."""

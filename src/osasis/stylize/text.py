@@ -138,16 +138,16 @@ class TextEdit:
         self._lpips = load_judges(device=base.device).lpips
 
     def __call__(self, x0: Tensor, z_sem: Tensor) -> Tensor:
-        """Edited codes (B, z_dim) of photos (B, 3, H, W) in [-1, 1] with codes (B, z_dim)."""
+        """Edited codes (B, z_dim) of x0 (B, C, H, W) with codes (B, z_dim)."""
         one_by_one = zip(x0.to(self._base.device).split(1), z_sem.split(1), strict=True)
         return torch.cat([self._optimise(x, z) for x, z in one_by_one])
 
     def _optimise(self, x0: Tensor, z_sem: Tensor) -> Tensor:
         """The code of one photo."""
         s = self._settings
-        x_t0 = invert(self._base.diffae, x0, z_sem, s.route)
+        x_t0 = invert(self._base.diffae, x0, z_sem, self._base.unclipped(s.route))
         with torch.no_grad():
-            origin = F.normalize(self._embedder(x0))
+            origin = F.normalize(self._embedder(self._base.to_picture(x0)))
         shift = torch.zeros_like(z_sem, requires_grad=True)  # in standard deviations
         optimizer = torch.optim.Adam([shift], lr=s.rate)
         best, best_loss, since_gain = z_sem, float("inf"), 0
@@ -181,14 +181,15 @@ class TextEdit:
 
     def _decode(self, x_t0: Tensor, z_sem: Tensor, z_edited: Tensor) -> Tensor:
         """(1, 3, H, W), differentiable in z_edited; keeps one step's activations at a time."""
-        diffae, route = self._base.diffae, self._settings.route
+        diffae, route = self._base.diffae, self._base.unclipped(self._settings.route)
         model = guided(diffae, diffae.plain(z_sem), diffae.plain(z_edited), self._settings.guidance)
 
         def eps(x: Tensor, t: Tensor) -> Tensor:
             eps_hat: Tensor = checkpoint(model, x, t, use_reentrant=False)
             return eps_hat
 
-        return follow_with_gradient(eps, x_t0, route, route.decoding()).clamp(-1, 1)
+        x0 = follow_with_gradient(eps, x_t0, route, route.decoding())
+        return self._base.to_picture(x0).clamp(-1, 1)
 
     def _similarity(self, decoded: Tensor, unedited: Tensor) -> float | None:
         if self._identity is None:
