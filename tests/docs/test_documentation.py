@@ -52,5 +52,5 @@ def test_method_names_functions_and_tests_that_exist() -> None:
     for name in re.findall(r"`(?:parity|oracle|unit): (test_\w+)`", text):
         assert f"def {name}(" in tests, name
     sources = "\n".join(p.read_text() for p in (ROOT / "src").rglob("*.py"))
-    for dotted in re.findall(r"`((?:diffusion|models|style|stylize)\.[a-z_]+\.\w+)", text):
+    for dotted in re.findall(r"`((?:diffusion|models|learn|stylize)\.[a-z_]+\.\w+)", text):
         assert re.search(rf"(def|class) {dotted.rsplit('.', 1)[1]}\b", sources), dotted
