@@ -362,7 +362,14 @@ def _networks(
             autoencoder = Autoencoder(AutoencoderConfig(**_tuples(shape))) if shape else None
             shape = manifest.get("regions")
             regions = RegionNet(RegionConfig(**_tuples(shape))) if shape else None
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
     return diffae, latent, ddpm, autoencoder, regions
 

@@ -6,6 +6,7 @@ There is one reader, and `config.catalogue` says where the file of a folder is.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,32 @@ from osasis.config.catalogue import CONFIG, WEIGHTS
 from osasis.errors import UserError
 
 KEY = "osasis"  # of the metadata
-MAX_NUMBER = 65536  # of a network's configuration
+MAX_NUMBER = 65536  # of a network's configuration, where nothing narrower is known
+# lowest and highest number by name; of a list, of each entry
+LIMITS = {
+    "image_size": (1, 4096),
+    "channels": (1, 2048),
+    "channel_mult": (1, 64),
+    "num_res_blocks": (0, 16),
+    "num_layers": (1, 128),
+    "widths": (1, 4096),
+    "decoder_widths": (1, 4096),
+    "blocks": (1, 16),
+    "decoder_blocks": (1, 16),
+    "latent_channels": (1, 512),
+    "regions": (1, 64),
+    "hidden": (1, 16384),
+    "z_dim": (1, 8192),
+    "time_dim": (1, 8192),
+    "patch_size": (1, 64),
+    "invert_steps": (1, 1000),
+    "decode_steps": (1, 1000),
+}
+MAX_ENTRIES = 8  # of a list: levels of a network
+MAX_HEADER, MAX_TENSORS, MAX_AXES, MAX_NAME = 32_000_000, 20_000, 8, 256
+# bytes of one number; other kinds cannot be checked for being finite
+DTYPES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+DTYPES |= {"I8": 1, "U8": 1, "BOOL": 1}
 
 
 def read_weights(
@@ -33,10 +59,11 @@ def read_weights(
         UserError: it is damaged, something else, or holds numbers that are not finite.
     """
     try:
+        check_header(path)
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             manifest = json.loads((file.metadata() or {})[KEY])
             stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not {kind}: {error}") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found not in expected:
@@ -49,6 +76,41 @@ def read_weights(
             raise UserError(f"{path} is damaged: {name} holds numbers that are not finite")
     _check_config(path, manifest)
     return manifest, tensors
+
+
+def check_header(path: Path) -> None:
+    """Refuse a file whose header no file of ours has, before any library reads it.
+
+    Raises:
+        ValueError: too large a header, too many tensors or axes, odd names, kinds or sizes.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise ValueError(f"a header of {length} bytes")
+        table = json.loads(file.read(length))
+    if not isinstance(table, dict) or len(table) > MAX_TENSORS:
+        raise ValueError(f"its header is no table of at most {MAX_TENSORS} tensors")
+    table.pop("__metadata__", None)
+    total = sum(_bytes_of(name, entry) for name, entry in table.items())
+    if total != size - 8 - length:
+        raise ValueError(f"its tensors take {total} bytes, and {size - 8 - length} are there")
+
+
+def _bytes_of(name: str, entry: Any) -> int:
+    """Bytes of a tensor that a header names."""
+    if not (name.isprintable() and 0 < len(name) <= MAX_NAME):
+        raise ValueError(f"a tensor has a name of {len(name)} characters, or not of letters")
+    shape, dtype = entry["shape"], entry["dtype"]
+    if dtype not in DTYPES:
+        raise ValueError(f"{name} has numbers of the kind {dtype!r:.20}")
+    if not isinstance(shape, list) or len(shape) > MAX_AXES:
+        raise ValueError(f"{name} has more than {MAX_AXES} axes")
+    if not all(isinstance(side, int) and 0 <= side < 2**40 for side in shape):
+        raise ValueError(f"{name} has no shape")
+    return math.prod(shape) * DTYPES[dtype]
 
 
 def _check_config(path: Path, manifest: dict[str, Any]) -> None:
@@ -70,17 +132,18 @@ def check_sizes(path: Path, manifest: Any, key: str = "") -> None:
     """Refuse a configuration that no network has, before anything is built from it.
 
     Raises:
-        UserError: a number that is negative or too large, or a list that is too long.
+        UserError: a number that is too small or too large, or a list that is too long.
     """
+    low, high = LIMITS.get(key, (0, MAX_NUMBER))
     if isinstance(manifest, dict):
         for name, value in manifest.items():
             check_sizes(path, value, str(name))
     elif isinstance(manifest, list):
-        if len(manifest) > 16:
+        if not (key in LIMITS) <= len(manifest) <= MAX_ENTRIES:
             raise UserError(f"{path} describes no network: {key} has {len(manifest)} entries")
         for value in manifest:
             check_sizes(path, value, key)
-    elif isinstance(manifest, (int, float)) and not 0 <= manifest <= MAX_NUMBER:
+    elif isinstance(manifest, (int, float)) and not low <= manifest <= high:
         raise UserError(f"{path} describes no network: {key} is {manifest}")
 
 

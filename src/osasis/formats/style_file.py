@@ -25,7 +25,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.formats.card import find_published, style_card, write_folder
 from osasis.formats.compress import MAX_ERROR, compress, decompress
-from osasis.formats.safetensors_file import KEY, read_weights
+from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
 from osasis.models.spn import SPN, new_spn
 from osasis.models.state import load_strict, with_prefix
 
@@ -154,11 +154,20 @@ def load_style(path: str | Path) -> Style:
         tensors = decompress(stored, raw.pop("packed", {}))
         picture = base64.b64decode(raw.pop("thumbnail"), validate=True)
         thumbnail = _decode(picture)
+        _check_names(tensors)
+        for part in ("spn", "stylize_route", "learn_route"):
+            check_sizes(found, raw["config"][part], part)
         config = config_from_dict(raw.pop("config"))
         raw["style_levels"] = tuple(raw["style_levels"])
         return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, OSError) as error:
         raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
+
+
+def _check_names(tensors: dict[str, Tensor]) -> None:
+    unknown = [n for n in tensors if not n.startswith(("unet.", "spn.")) and n != "z_style"]
+    if unknown:
+        raise ValueError(f"it has {len(unknown)} unknown tensors ({', '.join(unknown[:3])})")
 
 
 def _decode(picture: bytes) -> Image.Image:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
+import typing
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from osasis.errors import UserError
+from osasis.formats.safetensors_file import check_sizes
 from osasis.models.diffae import DiffAEConfig
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNetConfig
@@ -19,6 +24,18 @@ else:
     import tomli as tomllib
 
 T = TypeVar("T")
+_RANGES = {
+    "total_images": (1, 10**12),
+    "batch_size": (1, 65536),
+    "learning_rate": (0, 10),
+    "warmup_images": (0, 10**12),
+    "anneal": (0, 1),
+    "ema_decay": (0, 1),
+    "grad_clip": (0, 1e9),
+    "null_probability": (0, 1),
+    "checkpoint_seconds": (0, 1e9),
+    "sheets": (0, 100_000),
+}
 _SECTIONS = ("unet", "encoder", "latent_net", "train", "latent")
 
 
@@ -52,6 +69,13 @@ class TrainConfig:
     checkpoint_seconds: float = 300.0
     sheets: int = 0
 
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(
+                    f"{name} must lie between {low:g} and {high:g}, got {getattr(self, name)}"
+                )
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -77,19 +101,58 @@ class PretrainConfig:
     attributes: Path | None = None
     domain: str = ""
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w][\w. -]{0,99}", self.name):
+            raise UserError(
+                f"name = {self.name!r:.120} cannot be the name of a file",
+                hint="use letters, digits, '-', '_' and '.'",
+            )
+        if not 0 <= self.seed < 2**63:
+            raise UserError("seed must be a whole number from 0 to 2^63 - 1")
 
-def _build(cls: type[T], table: dict[str, Any], where: str) -> T:
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+
+def _build(cls: type[T], table: Any, where: str, **given: Any) -> T:
+    """A frozen dataclass from a table of TOML: names and types are checked, and numbers' ranges.
+
+    Args:
+        given: fields that the table does not hold.
+    """
+    if not isinstance(table, dict):
+        raise UserError(f"{where} must be a table, not {table!r:.60}")
+    hints = {k: v for k, v in typing.get_type_hints(cls).items() if k not in given}
+    known = {f.name for f in fields(cls)} & set(hints)  # type: ignore[arg-type]
     unknown = sorted(set(table) - known)
     if unknown:
         raise UserError(
             f"[{where}] has unknown settings {unknown}", hint=f"known are {sorted(known)}"
         )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    values = {k: _typed(v, hints[k], f"{k} of [{where}]") for k, v in table.items()}
     try:
-        return cls(**values)
-    except TypeError as error:
-        raise UserError(f"[{where}] is incomplete: {error}") from error
+        return cls(**given, **values)
+    except UserError as error:
+        raise UserError(f"[{where}] {error}", hint=error.hint) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"[{where}] is incomplete or wrong: {error}") from error
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """`value`, if it is of the type `hint`; lists become tuples, texts paths, whole numbers floats.
+
+    Raises:
+        UserError: it is not.
+    """
+    kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    for kind in kinds:
+        if typing.get_origin(kind) is tuple and isinstance(value, list):
+            return tuple(_typed(entry, typing.get_args(kind)[0], name) for entry in value)
+        if kind is Path and isinstance(value, str):
+            return Path(value).expanduser()
+        if kind is float and type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+        if type(value) is kind:
+            return value
+    wanted = " or ".join(getattr(k, "__name__", str(k)) for k in kinds if k is not type(None))
+    raise UserError(f"{name} must be {wanted}, got {value!r:.60}")
 
 
 def _read(path: Path, *, nested: bool = False) -> dict[str, Any]:
@@ -98,8 +161,8 @@ def _read(path: Path, *, nested: bool = False) -> dict[str, Any]:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"no configuration at {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
+        raise UserError(f"{path} is not TOML that can be read: {error}") from error
     parent = raw.pop("extends", None)
     if parent is None:
         return raw
@@ -127,26 +190,29 @@ def load_config(
     missing = [k for k in _SECTIONS if k not in raw]
     if missing:
         raise UserError(f"{path} lacks the sections {missing}")
-    model = DiffAEConfig(
-        unet=_build(UNetConfig, raw["unet"], "unet"),
-        encoder=_build(encoder_config_class(raw["encoder"]), raw["encoder"], "encoder"),
-        **raw.get("model", {}),
-    )
-    source = data or raw.get("data")
-    if not source:
+    for section in ("unet", "encoder", "latent_net"):
+        check_sizes(path, raw[section], section)
+    encoder = raw["encoder"] if isinstance(raw["encoder"], dict) else {}
+    parts = {
+        "model": _build(
+            DiffAEConfig,
+            raw.get("model", {}),
+            "model",
+            unet=_build(UNetConfig, raw["unet"], "unet"),
+            encoder=_build(encoder_config_class(encoder), raw["encoder"], "encoder"),
+        ),
+        "latent_net": _build(LatentNetConfig, raw["latent_net"], "latent_net"),
+        "train": _build(TrainConfig, raw["train"], "train"),
+        "latent": _build(TrainConfig, raw["latent"], "latent"),
+    }
+    rest = {"name": path.stem, "seed": 0}
+    rest |= {k: v for k, v in raw.items() if k not in (*_SECTIONS, "model")}
+    if data:
+        rest["data"] = data
+    if attributes:
+        rest["attributes"] = str(attributes)
+    if not rest.get("data"):
         raise UserError(
             f"{path} does not say where the images are", hint="add data = ... or pass --data"
         )
-    labels = attributes or raw.get("attributes")
-    return PretrainConfig(
-        name=raw.get("name", path.stem),
-        data=source,
-        seed=raw.get("seed", 0),
-        model=model,
-        latent_net=_build(LatentNetConfig, raw["latent_net"], "latent_net"),
-        train=_build(TrainConfig, raw["train"], "train"),
-        latent=_build(TrainConfig, raw["latent"], "latent"),
-        description=raw.get("description", ""),
-        attributes=Path(labels).expanduser() if labels else None,
-        domain=raw.get("domain", ""),
-    )
+    return _build(PretrainConfig, rest, path.name, **parts)
