@@ -115,8 +115,9 @@ def _reconstructions(base: Base) -> dict[str, Callable[[Tensor, int], Tensor]]:
 
     def stochastic(x0: Tensor, first: int) -> Tensor:
         seeds = [NOISE_SEED + first + i for i in range(len(x0))]
-        noise = SeededNoise(seeds, x0.shape[1:], base.device)()
-        return draw_from_noise(base.diffae, base.diffae.plain(base.encode(x0)), noise)
+        noise = SeededNoise(seeds, base.x0_shape, base.device)()
+        plain = base.diffae.plain(base.encode(x0))
+        return base.to_picture(draw_from_noise(base.diffae, plain, noise, clip=base.in_pixels))
 
     return {
         "t0 ratio 0.5 and back, 50-step grid": lambda x0, _: reconstruct(
@@ -167,9 +168,9 @@ def _samplers(base: Base) -> dict[str, Callable[[int, int], Tensor]]:
     """Ways to draw photos from nothing; each takes the first seed and how many."""
 
     def without_code(first: int, count: int) -> Tensor:
-        size = base.image_size
-        noise = SeededNoise(list(range(first, first + count)), (3, size, size), base.device)()
-        return draw_from_noise(base.diffae, base.diffae.null(count), noise)
+        noise = SeededNoise(list(range(first, first + count)), base.x0_shape, base.device)()
+        null = base.diffae.null(count)
+        return base.to_picture(draw_from_noise(base.diffae, null, noise, clip=base.in_pixels))
 
     ways: dict[str, Callable[[int, int], Tensor]] = {}
     if base.diffae.z_null is not None:
@@ -225,7 +226,8 @@ def _probes(base: Base, plan: Plan, report: Report) -> Iterator[Measurement]:
     codes = []
     for phase, entries in (("codes to train probes", plan.training), ("codes", plan.photos)):
         labelled = [entry for entry in entries if Path(entry.name).stem in known]
-        names, z_sem = _drain(encode_entries(base.diffae, labelled, base.device), phase, report)
+        records = encode_entries(base.encode, labelled, base.image_size, base.device)
+        names, z_sem = _drain(records, phase, report)
         codes.append(dict(zip(names, z_sem, strict=True)))
     statistics = base.z_mean.cpu(), base.z_std.cpu()
     for name, labels in plan.labels.items():

@@ -59,7 +59,7 @@ def reconstruct(
     if seeds is None:
         x_t = base.invert(x0, z_sem, t0, steps)
     else:
-        x_t = SeededNoise(seeds, x0.shape[1:], base.device)()
+        x_t = SeededNoise(seeds, base.x0_shape, base.device)()
     return base.decode(x_t, z_sem, t0, steps).clamp(-1, 1)
 
 

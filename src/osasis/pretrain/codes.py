@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -30,8 +30,9 @@ def _decoded(entries: Sequence[Entry], size: int) -> Iterator[tuple[int, list[st
 
 @torch.no_grad()
 def encode_entries(
-    diffae: DiffAE,
+    encode: Callable[[Tensor], Tensor],
     entries: Sequence[Entry],
+    size: int,
     device: torch.device,
     *,
     mirrored: bool = False,
@@ -39,22 +40,23 @@ def encode_entries(
     """Encode images; unreadable ones are left out.
 
     Args:
-        diffae: in evaluation mode.
+        encode: pictures (B, 3, H, W) in [-1, 1] to z_sem.
         entries: the images.
-        device: where the DiffAE lies.
+        size: height and width that they are brought to, in pixels.
+        device: where `encode` computes.
         mirrored: encode the mirror images too.
 
     Returns:
         Names without folder and suffix, and z_sem (N, z_dim) on the CPU, in the same order.
     """
     names: list[str] = []
-    codes = [torch.empty(0, diffae.config.encoder.z_dim)]
-    for done, found, x0 in _decoded(entries, diffae.config.unet.image_size):
+    codes: list[Tensor] = []
+    for done, found, x0 in _decoded(entries, size):
         for images in (x0, x0.flip(3)) if mirrored else (x0,):
             names += found
-            codes.append(diffae.encode(images.to(device)).float().cpu())
+            codes.append(encode(images.to(device)).float().cpu())
         yield TrainRecord("encode", done, len(entries))
-    return names, torch.cat(codes)
+    return names, torch.cat(codes) if codes else torch.empty(0, 0)
 
 
 @torch.no_grad()

@@ -46,14 +46,14 @@ def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None =
     entries = index_images(config.data)
     labels = read_attributes(config.attributes) if config.attributes else {}
     model = yield from _train_diffae(config, entries, out, joined)
-    chosen = spread(entries, MAX_CODES)
-    _, codes = yield from encode_entries(model, chosen, joined.device, mirrored=True)
+    chosen, size = spread(entries, MAX_CODES), config.model.unet.image_size
+    _, codes = yield from encode_entries(model.encode, chosen, size, joined.device, mirrored=True)
     mean, std = codes.mean(0), codes.std(0).clamp_min(1e-6)
     normalised = ((codes - mean) / std).to(joined.device)
     latent = yield from _train_latent(normalised, config, out, joined)
     known = set().union(*labels.values())
     labelled = [entry for entry in entries if Path(entry.name).stem in known]
-    described = yield from encode_entries(model, labelled, joined.device)
+    described = yield from encode_entries(model.encode, labelled, size, joined.device)
     if joined.is_main:
         save_base(
             out / f"{config.name}.safetensors",

@@ -20,10 +20,12 @@ SAMPLE_STEPS = 25
 
 
 @torch.no_grad()
-def draw_from_noise(diffae: DiffAE, conditioning: Conditioning, noise: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of noise of that shape, deterministic DDIM (DiffAE Eq. 8)."""
+def draw_from_noise(
+    diffae: DiffAE, conditioning: Conditioning, noise: Tensor, *, clip: bool = True
+) -> Tensor:
+    """x0 of noise of that shape, deterministic DDIM (DiffAE Eq. 8)."""
     steps = TimestepGrid.ddim(SAMPLE_STEPS).decoding()
-    return ddim(lambda x, t: diffae.eps(x, t, conditioning), noise, steps)
+    return ddim(lambda x, t: diffae.eps(x, t, conditioning), noise, steps, clip=clip)
 
 
 @torch.no_grad()
