@@ -27,7 +27,7 @@ from osasis.files import atomic_path, sha256
 from osasis.formats.card import base_card, find_published, write_folder
 from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
 from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig
-from osasis.models.diffae import DiffAE, DiffAEConfig
+from osasis.models.diffae import DiffAE, DiffAEConfig, invert
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.regions import RegionConfig, RegionNet
@@ -278,6 +278,10 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         if not 1 <= steps <= TRAIN_STEPS:
             raise UserError(f"steps must lie in 1 .. {TRAIN_STEPS}, got {steps}")
         return self.unclipped(Route(steps, steps, t0 / TRAIN_STEPS))
+
+    def invert_x0(self, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
+        """Structural codes (B, C, h, w) of x0 at the route's t0, each with its own code (Eq. 11)."""
+        return invert(self.diffae, x0, z_sem, self.unclipped(route))
 
     def unclipped(self, route: Route) -> Route:
         """`route` as this base can walk it: latents have no range to clip x0_hat to."""

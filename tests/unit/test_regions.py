@@ -11,6 +11,7 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.config.presets import FAST, LearnConfig, RegionWeights
+from osasis.diffusion.sample import follow
 from osasis.errors import UserError
 from osasis.formats.style_file import load_style
 from osasis.learn.learner import learn_style
@@ -172,6 +173,20 @@ def test_fast_learns_on_a_base_in_latents(latent_base: Base, tmp_path: Path) -> 
     plain = Stylizer(latent_base, read, strength=0.0, lambda_spn=0.0).stylize(x0)
     torch.testing.assert_close(none, plain)
     assert (none - result).abs().mean() > 5e-4
+
+
+def test_latents_beyond_one_are_not_clipped(latent_base: Base) -> None:
+    """Latents have no range: what learning and stylizing invert comes back as it was."""
+    x0 = 4 * torch.randn(1, *latent_base.x0_shape, generator=torch.Generator().manual_seed(0))
+    z_sem = latent_base.encode_x0(x0)
+    route = replace(FAST.learn_route, invert_steps=400, decode_steps=400)
+    x_t = latent_base.invert_x0(x0, z_sem, route)
+    back = follow(
+        lambda x, t: latent_base.diffae.eps(x, t, latent_base.diffae.plain(z_sem)),
+        x_t, latent_base.unclipped(route), route.decoding(),
+    )  # fmt: skip
+    assert x0.abs().max() > 3
+    torch.testing.assert_close(back, x0, atol=0.3, rtol=0)
 
 
 def test_a_wardrobe_of_other_latents_is_refused(latent_base: Base) -> None:

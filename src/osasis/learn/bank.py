@@ -19,7 +19,6 @@ from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.files import atomic_path
 from osasis.learn.update import Branch
-from osasis.models.diffae import invert
 
 PART = 8  # photos per file
 DRAWING = 2  # raise it when the same seed comes to draw another photo, so that no old bank is read
@@ -88,7 +87,7 @@ class ContentBank:
         config, seeds = self._config, [first + i for i in range(PART)]
         x0 = self._base.sample_x0(seeds, config.decode_steps, config.latent_steps)
         z_sem = self._base.encode_x0(x0)
-        x_t0 = invert(self._base.diffae, x0, z_sem, self._route)
+        x_t0 = self._base.invert_x0(x0, z_sem, self._route)
         tensors = {"x0": x0.half(), "z_sem": z_sem, "x_t0": x_t0.half()}
         try:
             with atomic_path(path) as temporary:

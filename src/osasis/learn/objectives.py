@@ -15,7 +15,6 @@ from osasis.learn.region_critic import CROP, PhotoFeatures
 from osasis.learn.regions import wardrobe
 from osasis.learn.update import Branch, Judge, Prediction
 from osasis.learn.workshop import Workshop
-from osasis.models.diffae import invert
 
 
 class Objective(Protocol):
@@ -45,7 +44,7 @@ class DirectionObjective:
         pictures = (base.to_picture(style_A), base.to_picture(style_B))
         self._targets = style_targets(*pictures, workshop.critic, photos)
         z_style = base.encode_x0(style_A)
-        x_t0 = invert(base.diffae, style_A, z_style, config.learn_route)
+        x_t0 = base.invert_x0(style_A, z_style, config.learn_route)
         self._style = Branch(style_A, z_style, x_t0)
 
     def batch(self, indices: Sequence[int], noise: torch.Generator) -> tuple[Branch, Branch, Judge]:
@@ -135,7 +134,7 @@ class RegionObjective:
             seen = self.wardrobe.maps(base.region_maps(x0))
             dressed = self.wardrobe.dress(x0, seen) if shop.config.dress else x0
             z_sem = base.encode_x0(dressed)
-            x_t = invert(base.diffae, dressed, z_sem, shop.config.learn_route)
+            x_t = base.invert_x0(dressed, z_sem, shop.config.learn_route)
             photo = shop.region_critic.photo(base.to_picture(x0))
             inputs = self.wardrobe.spn_input(x0, dressed if shop.config.dress else None, seen)
             for k, i in enumerate(part):

@@ -17,7 +17,6 @@ from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import to_tensor
 from osasis.learn.bank import PART
 from osasis.learn.update import Branch
-from osasis.models.diffae import invert
 from osasis.stylize.photo import PhotoConfig, PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
 
@@ -51,7 +50,8 @@ class PhotoBank:
         for x0 in self._photos.split(PART)[len(self._done) :]:
             x0 = self._base.to_x0(x0)
             z_sem = self._base.encode_x0(x0)
-            self._done.append(Branch(x0, z_sem, invert(self._base.diffae, x0, z_sem, self._route)))
+            x_t0 = self._base.invert_x0(x0, z_sem, self._route)
+            self._done.append(Branch(x0, z_sem, x_t0))
             yield sum(len(branch.x0) for branch in self._done)
 
     def photos(self, indices: Sequence[int]) -> Branch:

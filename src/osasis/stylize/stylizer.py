@@ -17,7 +17,6 @@ from osasis.diffusion.noise import SeededNoise
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
-from osasis.models.diffae import invert
 from osasis.stylize.decode import decode
 from osasis.stylize.edit import EDIT_ROUTE, Edit
 from osasis.stylize.model import Styles, blend, common_route
@@ -181,7 +180,7 @@ class Stylizer:
         if z_sem is None:
             z_sem = base.encode_x0(base.squeeze(dressed))
         with precision:
-            x_t0 = invert(base.diffae, dressed, z_sem, self._route)
+            x_t0 = base.invert_x0(dressed, z_sem, self._route)
         if self._variation:
             x_t0 = self._vary(dressed, x_t0, seeds)
         z_edited = None

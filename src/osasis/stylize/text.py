@@ -17,7 +17,6 @@ from osasis.diffusion.route import Route
 from osasis.diffusion.sample import follow_with_gradient
 from osasis.errors import UserError
 from osasis.imaging.tensors import to_images
-from osasis.models.diffae import invert
 from osasis.perception import load_judges
 from osasis.perception.similarity import cosine_distance
 from osasis.stylize.decode import guided
@@ -145,7 +144,7 @@ class TextEdit:
     def _optimise(self, x0: Tensor, z_sem: Tensor) -> Tensor:
         """The code of one photo."""
         s = self._settings
-        x_t0 = invert(self._base.diffae, x0, z_sem, self._base.unclipped(s.route))
+        x_t0 = self._base.invert_x0(x0, z_sem, s.route)
         with torch.no_grad():
             origin = F.normalize(self._embedder(self._base.to_picture(x0)))
         shift = torch.zeros_like(z_sem, requires_grad=True)  # in standard deviations
