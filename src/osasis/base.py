@@ -280,7 +280,7 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         return self.unclipped(Route(steps, steps, t0 / TRAIN_STEPS))
 
     def invert_x0(self, x0: Tensor, z_sem: Tensor, route: Route) -> Tensor:
-        """Structural codes (B, C, h, w) of x0 at the route's t0, each with its own code (Eq. 11)."""
+        """Structural codes (B, C, h, w) of x0 at the route's t0 (Eq. 11)."""
         return invert(self.diffae, x0, z_sem, self.unclipped(route))
 
     def unclipped(self, route: Route) -> Route:
