@@ -15,9 +15,10 @@ from osasis.errors import OsasisError, UserError
 if TYPE_CHECKING:
     from osasis.base import Base, load_base
     from osasis.formats.style_file import Style, load_style
+    from osasis.imaging.squares import PhotoConfig
     from osasis.learn.learner import learn_style
     from osasis.stylize.edit import AttributeEdit
-    from osasis.stylize.photo import PhotoConfig, PhotoStylizer
+    from osasis.stylize.photo import PhotoStylizer
     from osasis.stylize.preview import preview_style
     from osasis.stylize.stylizer import Stylizer
     from osasis.stylize.text import TextEdit
@@ -49,7 +50,7 @@ _LAZY = {
     "AttributeEdit": "osasis.stylize.edit",
     "TextEdit": "osasis.stylize.text",
     "preview_style": "osasis.stylize.preview",
-    "PhotoConfig": "osasis.stylize.photo",
+    "PhotoConfig": "osasis.imaging.squares",
     "PhotoStylizer": "osasis.stylize.photo",
 }
 

@@ -26,6 +26,7 @@ from osasis.errors import UserError
 from osasis.files import atomic_path, sha256
 from osasis.formats.card import base_card, find_published, write_folder
 from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
+from osasis.imaging.squares import FACES, Canvas
 from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig
 from osasis.models.diffae import DiffAE, DiffAEConfig, invert
 from osasis.models.encoder import encoder_config_class
@@ -35,7 +36,6 @@ from osasis.models.state import load_strict, with_prefix
 from osasis.models.unet import UNet, UNetConfig
 
 FORMAT = "osasis-base-1"
-FACES = "faces"  # the domain whose photos are aligned
 
 
 class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"]):
@@ -121,6 +121,11 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         """Channels, height and width of x0."""
         unet = self.diffae.config.unet
         return unet.in_channels, unet.image_size, unet.image_size
+
+    @property
+    def canvas(self) -> Canvas:
+        """What of photos it redraws."""
+        return Canvas(self.image_size, self.stride, self.domain == FACES, self.in_pixels)
 
     @property
     def num_levels(self) -> int:

@@ -15,8 +15,9 @@ from PIL import EpsImagePlugin, Image
 from osasis.base import Base
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import decode_image, load_image
+from osasis.imaging.squares import PhotoConfig
 from osasis.pretrain.data import ImageStream, index_images, try_decode
-from osasis.stylize.photo import PhotoConfig, PhotoStylizer
+from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture

@@ -20,8 +20,9 @@ from osasis.imaging.blend import BlendConfig, Patch, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import load_image
+from osasis.imaging.squares import PhotoConfig, Redrawn
 from osasis.stylize.batch import BatchRunner, Task
-from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
+from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture

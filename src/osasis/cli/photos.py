@@ -16,9 +16,9 @@ from osasis.errors import OsasisError, UserError
 if TYPE_CHECKING:
     from osasis.imaging.blend import BlendConfig
     from osasis.imaging.find import FoundPhoto
+    from osasis.imaging.squares import PhotoConfig, Redrawn
     from osasis.scale.shares import Shares
     from osasis.stylize.batch import Task
-    from osasis.stylize.photo import PhotoConfig, Redrawn
     from osasis.stylize.stylizer import Stylizer
 
 CROPS = "crops"  # folder of the squares
@@ -123,7 +123,7 @@ def add_blend(group: argparse._ActionsContainer) -> None:
 
 def photo_config(args: argparse.Namespace) -> PhotoConfig:
     """The options of `add_photo_options` as one object."""
-    from osasis.stylize.photo import PhotoConfig
+    from osasis.imaging.squares import PhotoConfig
 
     return PhotoConfig(args.fit, args.largest_face, args.tiles, blend_config(args))
 

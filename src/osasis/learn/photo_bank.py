@@ -14,11 +14,10 @@ from osasis.base import Base
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import Picture, load_image
+from osasis.imaging.squares import PhotoConfig, Squares
 from osasis.imaging.tensors import to_tensor
 from osasis.learn.bank import PART
 from osasis.learn.update import Branch
-from osasis.stylize.photo import PhotoConfig, PhotoStylizer
-from osasis.stylize.stylizer import Stylizer
 
 
 class PhotoBank:
@@ -80,7 +79,7 @@ def squares_of(base: Base, pictures: Iterable[Picture], limit: int) -> tuple[Ten
     given = list(pictures)
     if len(given) > limit:
         given = [given[i] for i in np.linspace(0, len(given) - 1, limit).round().astype(int)]
-    reader = PhotoStylizer(Stylizer(base), PhotoConfig())
+    reader = Squares(PhotoConfig(), base.canvas)
     squares: list[Tensor] = []
     refused: list[str] = []
     for picture in given:

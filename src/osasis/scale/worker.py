@@ -14,10 +14,11 @@ import numpy as np
 
 from osasis.errors import OsasisError
 from osasis.formats.records import result_key
+from osasis.imaging.squares import PhotoConfig, Redrawn
 from osasis.scale.source import DATA, ID, REASON
 from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
 from osasis.stylize.batch import BatchRunner, Outcome, Task
-from osasis.stylize.photo import PhotoConfig, PhotoStylizer, Redrawn
+from osasis.stylize.photo import PhotoStylizer
 
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _DEADLY = "the worker died twice while this photo was under work"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from osasis.errors import UserError
-from osasis.stylize.photo import FITS
+from osasis.imaging.squares import FITS
 
 STYLE_LEVELS = "style"  # the choice that takes the style's own levels
 RANGES: dict[str, tuple[float, float]] = {

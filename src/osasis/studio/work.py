@@ -22,6 +22,7 @@ from osasis.formats.style_file import Style, load_style
 from osasis.imaging.blend import BlendConfig
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
+from osasis.imaging.squares import PhotoConfig
 from osasis.imaging.tensors import fit_square
 from osasis.learn.learner import StyleLearner
 from osasis.studio.intake import (
@@ -44,7 +45,7 @@ from osasis.stylize.demo import face_crop
 from osasis.stylize.edit import ATTRIBUTE_GUIDANCE, EDIT_ROUTE, AttributeEdit, Edit
 from osasis.stylize.explore import explore, plan, sheet
 from osasis.stylize.model import common_route
-from osasis.stylize.photo import PhotoConfig, PhotoStylizer
+from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 

@@ -15,7 +15,8 @@ import numpy as np
 from osasis.errors import OsasisError
 from osasis.formats.records import file_hash
 from osasis.imaging.load import decode_image, load_image
-from osasis.stylize.photo import PhotoStylizer, Prepared, Redrawn
+from osasis.imaging.squares import Prepared, Redrawn
+from osasis.stylize.photo import PhotoStylizer
 
 # photos that wait for the network together have at most so many pixels, to bound memory
 _WAITING_PIXELS = 50_000_000

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from osasis.base import FACES
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import BlendConfig, Patch, put_back
 from osasis.imaging.faces import Face, FaceDetector
+from osasis.imaging.squares import FACES, PhotoConfig
 from osasis.imaging.video import CONTAINERS, FilmCopy, open_film, read_frames, upright
-from osasis.stylize.photo import PhotoConfig, PhotoStylizer
+from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.steady import Steady
 from osasis.stylize.stylizer import Stylizer
 from osasis.stylize.track import follow, smooth

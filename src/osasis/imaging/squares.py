@@ -1,0 +1,231 @@
+"""What of a photo is redrawn, and how it gets back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image
+
+from osasis.errors import OsasisError, UserError
+from osasis.imaging.align import Similarity, align, central_square, cut
+from osasis.imaging.blend import BlendConfig, Patch, enlarge, put_back
+from osasis.imaging.faces import Face, FaceDetector
+from osasis.imaging.tensors import fit_square
+
+FITS = ("faces", "crop", "tiles", "whole")
+_LANCZOS = Image.Resampling.LANCZOS
+MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
+MAX_TILES = 400  # of one photo
+LARGEST = 1536  # pixels of a whole picture's longer side
+_FILLS = 0.6  # of the photo's shorter side, that a portrait's face takes with what is around it
+_TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
+# a photo that shares this much with its aligned face, and is turned by less, is one already
+_IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
+
+
+FACES = "faces"  # the domain whose photos are aligned
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What a base redraws.
+
+    Attributes:
+        size: pixels along a side of its own pictures.
+        stride: what height and width of other pictures must be multiples of.
+        faces: whether it draws aligned faces.
+        in_pixels: whether it works on pixels, not on latents.
+    """
+
+    size: int
+    stride: int
+    faces: bool
+    in_pixels: bool
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """What of a photo is redrawn, and how it is put together.
+
+    Attributes:
+        fit: "faces": every face is aligned, redrawn and put back; "crop": the central square, the
+            result has the base's size; "tiles": overlapping squares that cover the photo; "whole":
+            the whole photo at once, its aspect kept: on a base in latents at its own size, up to
+            `LARGEST` pixels; "auto": on a base of faces "whole" where one face fills the photo as
+            in a portrait (only in latents), else "faces"; on other bases "crop".
+        largest_face: only the largest face.
+        tiles: tiles along the shorter side.
+        blend: how squares are put back.
+    """
+
+    fit: str = "auto"
+    largest_face: bool = False
+    tiles: int = 3
+    blend: BlendConfig = field(default_factory=BlendConfig)
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("auto", *FITS):
+            raise UserError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
+        if self.tiles < 1:
+            raise UserError(f"there must be at least 1 tile, got {self.tiles}")
+
+    def resolve(self, canvas: Canvas) -> PhotoConfig:
+        """With "auto" replaced by what it means there."""
+        meant = FACES if canvas.faces else "crop"
+        return replace(self, fit=meant) if self.fit == "auto" else self
+
+    def takes_portraits_whole(self, canvas: Canvas) -> bool:
+        """Whether a photo that one face fills is redrawn whole."""
+        return self.fit == "auto" and canvas.faces and not canvas.in_pixels
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photo before it is redrawn.
+
+    Attributes:
+        photo: (H, W, 3) uint8.
+        squares: pictures for the network, (h, w, 3) uint8.
+        places: where each square lies in the photo; none where the square is the result ("crop")
+            or the whole photo ("whole").
+        cover: whether the squares cover the photo.
+    """
+
+    photo: np.ndarray
+    squares: tuple[np.ndarray, ...]
+    places: tuple[Similarity, ...] = ()
+    cover: bool = False
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A photo redrawn: the picture, and the squares as they came from the network."""
+
+    picture: Image.Image
+    squares: tuple[Image.Image, ...]
+
+
+class Squares:
+    """Cuts what is redrawn out of photos, and puts it back; threads may share it.
+
+    Args:
+        config: what of a photo is redrawn.
+        canvas: of the base that redraws.
+    """
+
+    def __init__(self, config: PhotoConfig, canvas: Canvas) -> None:
+        self.config = config.resolve(canvas)
+        self._canvas, self._size = canvas, canvas.size
+        self._portraits = config.takes_portraits_whole(canvas)
+        self._detector = FaceDetector() if self.config.fit == FACES else None
+
+    def prepare(self, image: Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
+        """Find what is to be redrawn.
+
+        Args:
+            image: RGB, upright.
+            faces: those to redraw where faces are; None looks for them.
+
+        Raises:
+            OsasisError: no face was found where one is needed.
+        """
+        photo = np.asarray(image)
+        if self.config.fit == "crop":
+            return Prepared(photo, (np.asarray(fit_square(image, self._size)),))
+        if self.config.fit == "whole":
+            return Prepared(photo, (self._shrink(image),))
+        cover = self.config.fit == "tiles"
+        places = self._tiles(image.size) if cover else self._faces(photo, faces)
+        if self._portraits and len(places) == 1 and _is_portrait(places[0], image.size, self._size):
+            return Prepared(photo, (self._shrink(image),))
+        if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
+            # its frame would otherwise stay a photo
+            return Prepared(photo, (np.asarray(image.resize((self._size,) * 2, _LANCZOS)),))
+        squares = tuple(cut(photo, place, (self._size, self._size)) for place in places)
+        return Prepared(photo, squares, places, cover)
+
+    def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
+        """Put redrawn squares back."""
+        squares = tuple(Image.fromarray(result) for result in results)
+        if self.config.fit == "crop":
+            return Redrawn(squares[0], squares)
+        blend = self.config.blend
+        if not prepared.places:
+            pixels = enlarge(prepared.photo, prepared.squares[0], results[0], blend.detail)
+        else:
+            parts = zip(prepared.places, prepared.squares, results, strict=True)
+            patches = [Patch(*part) for part in parts]
+            pixels = put_back(prepared.photo, patches, blend, cover=prepared.cover)
+        return Redrawn(Image.fromarray(pixels), squares)
+
+    def _faces(self, photo: np.ndarray, faces: Sequence[Face] | None) -> tuple[Similarity, ...]:
+        if faces is None:
+            faces = self._detector(photo) if self._detector else []
+        if not faces:
+            raise OsasisError(
+                "no face was found",
+                hint="--no-align (fit='crop') redraws the central square whatever it shows",
+            )
+        return tuple(align(f, self._size) for f in faces[: 1 if self.config.largest_face else None])
+
+    def _tiles(self, photo_size: tuple[int, int]) -> tuple[Similarity, ...]:
+        width, height = photo_size
+        side = min(photo_size) / (1 + _TILE_STEP * (self.config.tiles - 1))
+        a = complex(self._size / side)
+        rows, columns = _starts(height, side), _starts(width, side)
+        if len(rows) * len(columns) > MAX_TILES:
+            raise OsasisError(
+                f"{width} x {height} pixels would take {len(rows) * len(columns)} tiles, "
+                f"at most {MAX_TILES} are drawn",
+                hint="use fewer --tiles, or cut the photo",
+            )
+        corners = [complex(x, y) for y in rows for x in columns]
+        return tuple(Similarity(a, -a * corner) for corner in corners)
+
+    def _shrink(self, image: Image.Image) -> np.ndarray:
+        """The whole photo as it is redrawn, both sides multiples of the base's stride.
+
+        In latents at its own size, at most `LARGEST` pixels; in pixels its shorter side is the
+        base's.
+        """
+        if max(image.size) > MAX_ASPECT * min(image.size):
+            raise OsasisError(
+                f"{image.width} x {image.height} is too long to be redrawn whole: "
+                f"at most {MAX_ASPECT} to 1",
+                hint="use --fit tiles",
+            )
+        stride = self._canvas.stride
+        scale = self._size / min(image.size)
+        if not self._canvas.in_pixels:
+            scale = max(scale, min(1.0, LARGEST / max(image.size)))
+        width, height = (max(self._size, round(s * scale / stride) * stride) for s in image.size)
+        return np.asarray(image.resize((width, height), _LANCZOS))
+
+
+def _starts(length: int, side: float) -> list[float]:
+    """Where tiles of `side` begin that cover `length` evenly."""
+    count = max(1, int(np.ceil((length - side) / (side * _TILE_STEP) - 1e-6)) + 1)
+    return np.linspace(0, length - side, count).tolist() if count > 1 else [(length - side) / 2]
+
+
+def _is_portrait(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:
+    """Whether the square around a face takes most of the photo's shorter side."""
+    return size / abs(place.a) > _FILLS * min(photo_size)
+
+
+def _is_square(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:
+    """Whether the photo is about what `place` would cut out: an aligned square already."""
+    width, height = photo_size
+    if max(photo_size) > 1.1 * min(photo_size) or abs(np.angle(place.a)) > _UPRIGHT:
+        return False
+    whole = central_square(width, height, size)
+    grid = np.stack(np.meshgrid(*[(np.arange(32) + 0.5) * (size / 32)] * 2), axis=-1)
+
+    def share(one: Similarity, other: Similarity) -> float:
+        """How much of one's square lies in the other's."""
+        points = other(one.inverse(grid))
+        return float(((points >= 0) & (points <= size)).all(axis=-1).mean())
+
+    return min(share(place, whole), share(whole, place)) > _IS_SQUARE
