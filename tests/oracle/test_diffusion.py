@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,21 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from osasis.config.presets import PRESETS
 from osasis.diffusion.ddim import ddim_step, predict_x0
 from osasis.diffusion.ddpm import posterior, q_sample
-from osasis.diffusion.dpm import dpm_step
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import EpsModel, ancestral, ddim, dpm_with_gradient, follow
+from osasis.diffusion.sample import EpsModel, ancestral, ddim, follow
 from osasis.diffusion.schedule import (
     IMAGE_SCHEDULE,
     LATENT_SCHEDULE,
     TimestepGrid,
-    half_log_snr,
 )
 
-Walk = Callable[..., Tensor]
 MEAN, SPREAD = 0.3, 0.2  # of the Gaussian data
 
 
@@ -159,73 +154,12 @@ def test_bad_grids_are_refused(timesteps: tuple[int, ...]) -> None:
         TimestepGrid(timesteps)
 
 
-def errors_of(walk: Walk, upwards: bool, counts: Sequence[int]) -> list[float]:
-    """Distance to the exact flow after `counts` moves between 0 and timestep 500."""
-    model, errors = ideal_denoiser(MEAN, SPREAD), []
-    for count in counts:
-        grid = TimestepGrid.until_by_snr(500, count)
-        steps = grid.inversion() if upwards else grid.decoding(to_clean=False)
-        x = start() if upwards else exact_flow(start(), 1.0, steps[0].alpha_bar_t)
-        exact = exact_flow(x, steps[0].alpha_bar_t, steps[-1].alpha_bar_s)
-        errors.append(float((walk(model, x, steps, clip=False) - exact).norm()))
-    return errors
-
-
-@pytest.mark.parametrize("upwards", [True, False])
-def test_dpm_error_falls_at_second_order(upwards: bool) -> None:
-    errors = errors_of(dpm_with_gradient, upwards, (10, 20, 40))
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
-    assert orders[-1] == pytest.approx(2.0, abs=0.3), (errors, orders)
-
-
-@pytest.mark.parametrize("upwards", [True, False])
-def test_dpm_is_nearer_than_ddim_with_twice_the_moves(upwards: bool) -> None:
-    [dpm] = errors_of(dpm_with_gradient, upwards, (8,))
-    [ddim_twice] = errors_of(ddim, upwards, (16,))
-    assert dpm < ddim_twice
-
-
-def test_dpm_is_exact_where_x0_is_linear_in_log_snr() -> None:
-    """What the step assumes: a denoiser of that kind leaves no error, however long the moves."""
-
-    def model(x_t: Tensor, t: Tensor) -> Tensor:
-        ab = float(IMAGE_SCHEDULE.alpha_bar[int(t[0])])
-        x0_hat = 0.1 + 0.05 * half_log_snr(ab)
-        return (x_t - math.sqrt(ab) * x0_hat) / math.sqrt(1 - ab)
-
-    # two short moves stand in for the missing prediction before the first
-    def walk(timesteps: tuple[int, ...]) -> Tensor:
-        steps = TimestepGrid(timesteps).inversion()
-        return dpm_with_gradient(model, start(), steps, clip=False)
-
-    fine = walk((*range(0, 500, 2), 500))
-    torch.testing.assert_close(walk((0, 2, 4, 200, 500)), fine, atol=2e-4, rtol=0)
-    assert float((walk((0, 200, 500)) - fine).abs().max()) > 1e-3
-
-
-def test_the_first_dpm_move_is_ddim() -> None:
-    step = TimestepGrid.ddim(50).decoding(25)[0]
-    x_t, eps = start(2), start(2, seed=1)
-    for clip in (True, False):
-        ours, x0_hat = dpm_step(x_t, eps, step, None, clip=clip)
-        theirs, expected = ddim_step(x_t, eps, step, clip=clip)
-        torch.testing.assert_close(ours, theirs)
-        torch.testing.assert_close(x0_hat, expected)
-
-
-def test_nodes_by_log_snr() -> None:
-    for t0, count in ((500, 5), (500, 40), (3, 3), (999, 8), (1, 1)):
-        nodes = TimestepGrid.until_by_snr(t0, count).timesteps
-        assert nodes[0] == 0 and nodes[-1] == t0 and len(nodes) == count + 1
+def test_nodes_of_a_power() -> None:
     assert TimestepGrid.until(500, 5).timesteps == (0, 100, 200, 300, 400, 500)
     assert TimestepGrid.until(500, 5, power=1.5).timesteps == (0, 45, 126, 232, 358, 500)
-    coarse = TimestepGrid.until_by_snr(500, 4).timesteps
-    moves = np.diff([half_log_snr(float(IMAGE_SCHEDULE.alpha_bar[t])) for t in coarse])
-    np.testing.assert_allclose(moves, moves.mean(), rtol=0.1)
-    fast = PRESETS["fast"].stylize_route
-    assert len(fast.inversion()) == len(fast.decoding()) == 7
-    route = Route(8, 8, solver="dpm++2m", spacing="log-snr")
-    assert [len(route.until(t0).inversion()) for t0 in (1, 100, 500, 1000)] == [1, 3, 5, 8]
+    half = Route(14, 14, spacing="time^1.5")
+    assert len(half.inversion()) == len(half.decoding()) == 7
+    route = Route(8, 8, spacing="time^1.5")
     for t0 in (1, 100, 500, 1000):
         up, down = route.until(t0).inversion(), route.until(t0).decoding()
         assert up[-1].alpha_bar_s == down[0].alpha_bar_t
@@ -258,7 +192,7 @@ def test_the_structure_term_is_scaled_to_the_length_of_moves() -> None:
         {"solver": "euler"},
         {"spacing": "sigma"},
         {"structure_span": 0},
-        {"shared_grid": False, "spacing": "log-snr"},
+        {"shared_grid": False, "spacing": "time^1.5"},
     ],
 )
 def test_wrong_routes_are_refused(wrong: dict[str, Any]) -> None:

@@ -52,21 +52,18 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         choices=("released-256",),
         help="measure this architecture with random weights instead of --base",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write bench.json and bench.svg there"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write bench.json there")
     add_base(parser)
     add_device(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print the table, write JSON and plot."""
+    """Measure, print the table, write JSON."""
     if args.output is not None:
         make_writable(args.output)
     from osasis.bench.jobs import Bench
     from osasis.bench.measure import measure
-    from osasis.bench.plot import write_plot
     from osasis.bench.report import print_report, report, write_json
     from osasis.bench.subjects import subject
 
@@ -83,6 +80,5 @@ def run(args: argparse.Namespace) -> int:
     print_report(numbers)
     if args.output is not None:
         write_json(args.output / "bench.json", numbers)
-        write_plot(args.output / "bench.svg", numbers)
-        print(f"wrote {args.output / 'bench.json'} and {args.output / 'bench.svg'}")
+        print(f"wrote {args.output / 'bench.json'}")
     return 0

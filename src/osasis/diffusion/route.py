@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from osasis.diffusion.schedule import (
-    IMAGE_SCHEDULE,
     TRAIN_STEPS,
     Step,
     TimestepGrid,
-    half_log_snr,
 )
 from osasis.errors import UserError
 
@@ -21,8 +19,6 @@ class Route:
     """Inversion and decoding between the image and `t0_ratio` of the training schedule.
 
     Step counts are those of the whole schedule, as in the paper: 50 at ratio 0.5 are 25 moves.
-    Where nodes are equal in log-SNR, the share of the schedule is measured in it too: 8 are 5
-    moves to timestep 500, and 3 to timestep 100.
 
     Attributes:
         invert_steps: steps of the inversion.
@@ -31,9 +27,9 @@ class Route:
         shared_grid: one grid for both ways, decoding starts exactly where inversion ended (the
             paper). False cuts two grids independently, with a seam at t0 (the release, METHOD 7).
         clip: limit x0_hat to [-1, 1] at every step.
-        solver: "ddim", or "dpm++2m", the second-order multistep DPM-Solver++ (2211.01095).
-        spacing: nodes of a shared grid equal in "time", in "time^1.5" (the nodes' own power), or in
-            "log-snr"; the latter two are dense near the image, where predictions change fastest.
+        solver: "ddim", the only one.
+        spacing: nodes of a shared grid equal in "time", or in "time^1.5" (the nodes' own power),
+            dense near the image, where predictions change fastest.
         structure_span: timesteps that one addition of the SPN's term stands for; moves of another
             length scale it. None adds it as it is before every move (paper and release).
     """
@@ -48,10 +44,10 @@ class Route:
     structure_span: int | None = None
 
     def __post_init__(self) -> None:
-        if self.solver not in ("ddim", "dpm++2m"):
-            raise ValueError(f"solver must be 'ddim' or 'dpm++2m', got {self.solver!r}")
-        if self.spacing not in (*POWERS, "log-snr"):
-            known = " or ".join(map(repr, (*POWERS, "log-snr")))
+        if self.solver != "ddim":
+            raise ValueError(f"solver must be 'ddim', got {self.solver!r}")
+        if self.spacing not in POWERS:
+            known = " or ".join(map(repr, POWERS))
             raise ValueError(f"spacing must be {known}, got {self.spacing!r}")
         if self.structure_span is not None and self.structure_span < 1:
             raise ValueError(f"structure_span must be at least 1, got {self.structure_span}")
@@ -85,18 +81,11 @@ class Route:
 
     def _grid(self) -> TimestepGrid:
         moves = self._moves(self.invert_steps)
-        if self.spacing == "log-snr":
-            return TimestepGrid.until_by_snr(self.t0, min(moves, self.t0))
         return TimestepGrid.until(self.t0, moves, power=POWERS[self.spacing])
 
     def _moves(self, steps: int) -> int:
         """How many of `steps` over the whole schedule lie below t0, at least one."""
-        share = self.t0_ratio
-        if self.spacing == "log-snr":
-            alpha_bar = IMAGE_SCHEDULE.alpha_bar
-            nearest, here, farthest = (half_log_snr(alpha_bar[t]) for t in (0, self.t0, -1))
-            share = (nearest - here) / (nearest - farthest)
-        return max(1, round(steps * share))
+        return max(1, round(steps * self.t0_ratio))
 
     def inversion(self) -> list[Step]:
         """Moves from the image to the structural code x_t0 (Eq. 11)."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from osasis.diffusion.ddim import ddim_step
 from osasis.diffusion.ddpm import ddpm_step, posterior
-from osasis.diffusion.dpm import Earlier, dpm_step
 from osasis.diffusion.route import Route
 from osasis.diffusion.schedule import Step
 
@@ -56,25 +55,6 @@ ddim = torch.no_grad()(ddim_with_gradient)
 """The same without gradients: what everything uses that does not optimise through the walk."""
 
 
-def dpm_with_gradient(
-    model: EpsModel,
-    x: Tensor,
-    steps: Sequence[Step],
-    *,
-    clip: bool = True,
-    structure: Structure | None = None,
-) -> Tensor:
-    """Follow `steps` by DPM-Solver++(2M), the first by DDIM; arguments as `ddim_with_gradient`."""
-    earlier: Earlier | None = None
-    for step in steps:
-        if structure is not None:
-            x = x + structure(step)
-        eps_hat = model(x, timesteps(x, step.t))
-        x, x0_hat = dpm_step(x, eps_hat, step, earlier, clip=clip)
-        earlier = Earlier(x0_hat, step.alpha_bar_t)
-    return x
-
-
 def follow_with_gradient(
     model: EpsModel,
     x: Tensor,
@@ -83,7 +63,7 @@ def follow_with_gradient(
     *,
     structure: Structure | None = None,
 ) -> Tensor:
-    """Follow `route.inversion()` or `route.decoding()` by the route's solver.
+    """Follow `route.inversion()` or `route.decoding()` by DDIM.
 
     Args:
         structure: term added to x before every move; a route with a `structure_span` scales it to
@@ -96,8 +76,7 @@ def follow_with_gradient(
         def term(step: Step) -> Tensor:
             return structure(step) * (step.span / span)
 
-    walk = dpm_with_gradient if route.solver == "dpm++2m" else ddim_with_gradient
-    return walk(model, x, steps, clip=route.clip, structure=term)
+    return ddim_with_gradient(model, x, steps, clip=route.clip, structure=term)
 
 
 follow = torch.no_grad()(follow_with_gradient)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,11 +47,6 @@ def _alpha_bar(kind: str, start: float, end: float, num_steps: int) -> NDArray[n
     else:
         raise ValueError(f"unknown schedule {kind!r}: expected 'linear' or 'constant'")
     return np.asarray(np.cumprod(1.0 - betas), dtype=np.float64)
-
-
-def half_log_snr(alpha_bar: float) -> float:
-    """`lambda = log(sqrt(ab) / sqrt(1 - ab))` (2206.00927, section 3)."""
-    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
 
 
 IMAGE_SCHEDULE = Schedule()
@@ -145,15 +139,6 @@ class TimestepGrid:
         last = _checked_end(t0, num_steps, schedule)
         nodes = last * np.linspace(0, 1, num_steps + 1) ** power
         return TimestepGrid(_distinct(np.rint(nodes)), schedule)
-
-    @staticmethod
-    def until_by_snr(t0: int, num_steps: int, schedule: Schedule = IMAGE_SCHEDULE) -> TimestepGrid:
-        """`num_steps` steps from 0 to `t0`, about equal in log-SNR, ends kept (2211.01095, 4.1)."""
-        last = _checked_end(t0, num_steps, schedule)
-        log_snr = np.array([half_log_snr(a) for a in schedule.alpha_bar[: last + 1]])
-        wanted = np.linspace(log_snr[0], log_snr[last], num_steps + 1)
-        nodes = np.rint(np.interp(-wanted, -log_snr, np.arange(last + 1)))
-        return TimestepGrid(_distinct(nodes), schedule)
 
     def thinned(self, num_moves: int) -> TimestepGrid:
         """At most `num_moves` moves over nodes of this grid, spread evenly, both ends kept."""

@@ -25,11 +25,9 @@ LARGEST = 32_000  # integers have one or two signed bytes
 NUMBERS_PER_BYTE = 8  # at most: a Huffman code has at least one bit
 RANGE = (1e-20, 1e30)  # of what is rounded, so that no step is 0 or infinite
 
-SCALE = ".scale"  # behind a tensor's name, in bit planes
-BITS = range(2, 9)  # of bit planes
 
 Table = dict[str, dict[str, Any]]
-"""Of every packed tensor its "shape", "step" and the "bytes" of an integer; "bits" before."""
+"""Of every packed tensor its "shape", "step" and the "bytes" of an integer."""
 
 
 def compress(tensors: Mapping[str, Tensor], max_error: float) -> tuple[dict[str, Tensor], Table]:
@@ -63,16 +61,15 @@ def compress(tensors: Mapping[str, Tensor], max_error: float) -> tuple[dict[str,
 
 
 def decompress(stored: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
-    """Inverse of `compress`, and of the bit planes of before: float32 tensors under their names.
+    """Inverse of `compress`: float32 tensors under their names.
 
     A stranger's file takes memory for at most `NUMBERS_PER_BYTE` numbers for every byte it has.
 
     Raises:
         ValueError, OverflowError: the table does not describe these tensors.
     """
-    scales = {name + SCALE for name, entry in table.items() if "bits" in entry}
-    tensors = {k: v.float() for k, v in stored.items() if k not in table and k not in scales}
-    missing = (table.keys() | scales) - stored.keys()
+    tensors = {k: v.float() for k, v in stored.items() if k not in table}
+    missing = table.keys() - stored.keys()
     if missing:
         raise ValueError(f"{min(missing)} is not there")
     for name, entry in table.items():
@@ -81,12 +78,8 @@ def decompress(stored: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:
             raise ValueError(f"{name} is not packed, or has no shape")
         if min(shape) < 1 or math.prod(shape) > NUMBERS_PER_BYTE * packed.numel():
             raise ValueError(f"{name} has too few bytes for its shape {shape}")
-        if "bits" in entry:
-            rows = _from_planes(packed, stored[name + SCALE], int(entry["bits"]), shape)
-        else:
-            rows = _inflate(packed, math.prod(shape), int(entry["bytes"]))
-            rows = rows * _checked(float(entry["step"]))
-        tensors[name] = rows.reshape(shape)
+        numbers = _inflate(packed, math.prod(shape), int(entry["bytes"]))
+        tensors[name] = (numbers * _checked(float(entry["step"]))).reshape(shape)
     return tensors
 
 
@@ -173,16 +166,3 @@ def _checked(step: float) -> float:
     if not 0 < step < RANGE[1]:
         raise ValueError(f"a step of {step}")
     return step
-
-
-def _from_planes(packed: Tensor, scale: Tensor, bits: int, shape: list[int]) -> Tensor:
-    """Rows of integers of so many bits, stored bit plane by bit plane, times a scale a row."""
-    count = math.prod(shape)
-    if bits not in BITS or scale.shape != (shape[0],) or len(packed) != bits * -(-count // 8):
-        raise ValueError(f"{len(packed)} bytes do not fit the shape {shape} at {bits} bits")
-    planes = np.unpackbits(packed.numpy().reshape(bits, -1), axis=1, count=count)
-    values = np.zeros(count, np.uint8)
-    for bit, plane in enumerate(planes):
-        values |= plane << bit
-    steps = 2 ** (bits - 1) - 1
-    return (torch.from_numpy(values).float().reshape(shape[0], -1) - steps) * scale[:, None]

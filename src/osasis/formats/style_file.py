@@ -30,7 +30,6 @@ from osasis.models.spn import SPN, new_spn
 from osasis.models.state import load_strict, with_prefix
 
 FORMAT = "osasis-style-3"
-EARLIER = ("osasis-style-2", "osasis-style-1")  # bit planes, float16; still read
 THUMBNAIL = 128  # pixels
 
 
@@ -145,7 +144,7 @@ def load_style(path: str | Path) -> Style:
     """
     found = find_style(path)
     try:
-        raw, stored = read_weights(found, (FORMAT, *EARLIER), "a style file")
+        raw, stored = read_weights(found, (FORMAT,), "a style file")
     except UserError as error:
         error.hint = error.hint or "learn one with: osasis learn PICTURE -o my.safetensors"
         raise
