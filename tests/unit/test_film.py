@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from osasis.config.catalogue import assets
 from osasis.errors import OsasisError, UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.faces import Face
-from osasis.imaging.video import read_frames
+from osasis.imaging.video import FilmCopy, notes_on, open_film, pixel_shape, read_frames
 from osasis.stylize.film import FilmConfig, redraw_film
 from osasis.stylize.steady import Steady, flicker
 from osasis.stylize.stylizer import Stylizer
@@ -128,6 +129,192 @@ def test_films_that_cannot_be_redrawn(
     assert not out.exists()
     with pytest.raises(UserError):
         Steady(1.0)
+
+
+# -- what a film is --------------------------------------------------------------------------------
+
+BARS = ((200, 40, 40), (40, 160, 60), (40, 60, 200), (230, 220, 60), (128, 128, 128), (20, 20, 20))
+
+
+def bars(width: int = 96, height: int = 64) -> np.ndarray:
+    columns = np.arange(width) * len(BARS) // width
+    return np.broadcast_to(np.array(BARS, np.uint8)[columns], (height, width, 3)).copy()
+
+
+def write_plain(
+    path: Path, pixels: np.ndarray, tags: tuple[int, int, int, int] | None = None, **stream: object
+) -> Path:
+    """Six frames, equal where `pixels` is one; tags: range, matrix, primaries, transfer (H.273)."""
+    kind = str(stream.pop("pix_fmt", "yuv444p"))
+    tracks, cover = int(stream.pop("tracks", 0)), bool(stream.pop("cover", False))  # type: ignore[call-overload]
+    options = {"crf": "4", **stream.pop("options", {})}  # type: ignore[dict-item]
+    matrix = tags[1] if tags else 5
+    frames = pixels if pixels.ndim == 4 else [pixels] * 6
+    pixels = frames[0]
+    with av.open(str(path), "w") as out:
+        out.metadata["title"] = "At the sea"
+        if cover:
+            picture_stream = out.add_stream("mjpeg", rate=1)
+            picture_stream.width = picture_stream.height = 64
+            picture_stream.pix_fmt = "yuvj420p"
+            picture_stream.disposition = av.stream.Disposition.attached_pic
+        video = out.add_stream("libx264", rate=25, options=options)
+        video.width, video.height, video.pix_fmt = pixels.shape[1], pixels.shape[0], kind
+        context = video.codec_context
+        if tags:
+            context.color_range, context.colorspace = tags[:2]
+            context.color_primaries, context.color_trc = tags[2:]
+        if "sar" in stream:
+            context.sample_aspect_ratio = stream["sar"]
+        sounds = [out.add_stream("aac", rate=44100) for _ in range(tracks)]
+        for sound, language in zip(sounds, ("eng", "fra"), strict=False):
+            sound.metadata["language"] = language
+        if cover:
+            black = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            out.mux(picture_stream.encode(black.reformat(format="yuvj420p")))
+        for i in range(6):
+            frame = coded(frames[i], matrix, full=bool(tags and tags[0] == 2))
+            frame = frame.reformat(format=kind) if kind != "yuv444p" else frame
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode())
+        for sound in sounds:
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = 44100, 0, Fraction(1, 44100)
+            out.mux(sound.encode(block))
+            out.mux(sound.encode())
+    return path
+
+
+def weights(matrix: int) -> tuple[float, float]:
+    """Of red and blue in the luma (H.273)."""
+    return {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}[matrix]
+
+
+def coded(pixels: np.ndarray, matrix: int, *, full: bool) -> Any:
+    """A frame in 4:4:4 by the definition of its matrix."""
+    red, blue = weights(matrix)
+    r, g, b = (pixels[..., i] / 255.0 for i in range(3))
+    luma = red * r + (1 - red - blue) * g + blue * b
+    spans = (255, 0, 255) if full else (219, 16, 224)
+    planes = [luma * spans[0] + spans[1]]
+    for value, weight in ((b, blue), (r, red)):
+        planes.append((value - luma) / (2 * (1 - weight)) * spans[2] + 128)
+    stacked = np.stack([np.rint(p).clip(0, 255).astype(np.uint8) for p in planes])
+    return av.VideoFrame.from_ndarray(stacked, format="yuv444p")
+
+
+def shown(path: Path, matrix: int, *, full: bool) -> np.ndarray:
+    """The first frame as a player shows it, by the definition of its matrix."""
+    red, blue = weights(matrix)
+    with av.open(str(path)) as opened:
+        frame = next(opened.decode(video=0))
+    kind = "yuvj444p" if full else "yuv444p"
+    y, u, v = frame.reformat(format=kind).to_ndarray().astype(float)
+    luma = y / 255 if full else (y - 16) / 219
+    u, v = ((c - 128) / (255 if full else 224) for c in (u, v))
+    r, b = luma + 2 * (1 - red) * v, luma + 2 * (1 - blue) * u
+    g = (luma - red * r - blue * b) / (1 - red - blue)
+    return np.stack([r, g, b], axis=-1) * 255
+
+
+def copied(source: Path, output: Path) -> Path:
+    """The film once in and out, nothing redrawn."""
+    with open_film(source) as opened, FilmCopy(opened, output) as copy:
+        for frame, pixels in copy.frames():
+            copy.write(pixels, frame)
+    return output
+
+
+TAGGED = {
+    "BT.601": (1, 5, 5, 6),
+    "BT.709": (1, 1, 1, 1),
+    "full range": (2, 5, 1, 1),
+    "BT.2020": (1, 9, 9, 1),
+}
+
+
+@pytest.mark.parametrize("tags", TAGGED.values(), ids=TAGGED)
+def test_colors_and_their_tags_stay(tmp_path: Path, tags: tuple[int, int, int, int]) -> None:
+    film = write_plain(tmp_path / "a.mp4", bars(), tags)
+    out = copied(film, tmp_path / "out.mp4")
+    with av.open(str(out)) as opened:
+        context = opened.streams.video[0].codec_context
+        found = context.color_range, context.colorspace, context.color_primaries, context.color_trc
+    assert tuple(map(int, found)) == tags
+    inner = np.s_[4:-4, [8, 24, 40, 56, 72, 88]]  # away from edges: colours are stored for two
+    before, after = (shown(p, tags[1], full=tags[0] == 2)[inner] for p in (film, out))
+    assert np.abs(before - bars()[inner]).max() < 3
+    assert np.abs(after - before).mean() <= 1
+    assert np.abs(next(read_frames(film))[inner] - bars()[inner].astype(float)).max() < 3
+
+
+def test_large_films_without_tags_are_bt709(tmp_path: Path) -> None:
+    film = write_plain(tmp_path / "a.mp4", bars(96, 720), None)
+    frame = next(read_frames(film)).astype(float)
+    as_709 = shown(film, 1, full=False)
+    assert np.abs(frame[4:-4, 8] - as_709[4:-4, 8]).max() < 3
+
+
+def test_all_else_of_a_film_stays(tmp_path: Path) -> None:
+    film = write_plain(tmp_path / "12:30 a.mkv", bars(97, 65), sar=Fraction(4, 3), tracks=2)
+    out = copied(film, tmp_path / "12:31 b.mkv")
+    with av.open(f"file:{out}") as opened:
+        video, *sounds = opened.streams
+        assert (video.width, video.height, video.sample_aspect_ratio) == (97, 65, Fraction(4, 3))
+        assert [s.metadata["language"] for s in sounds] == ["eng", "fra"]
+        assert opened.metadata["title"] == "At the sea"
+    assert pixel_shape(film) == pytest.approx(4 / 3)
+
+
+def test_a_cover_is_not_the_film(tmp_path: Path) -> None:
+    film = write_plain(tmp_path / "a.mp4", bars(), cover=True)
+    with open_film(film) as opened:
+        assert "another picture" in notes_on(opened, ".mp4")[0]
+    assert [frame.shape for frame in read_frames(film)] == [(64, 96, 3)] * 6
+
+
+def test_interlaced_films_are_deinterlaced_and_that_is_said(tmp_path: Path) -> None:
+    edges = np.full((12, 64, 96, 3), 40, np.uint8)  # a bright area that grows, field by field
+    for i, field in enumerate(edges):
+        field[:, : 20 + 5 * i] = 200
+    rows = edges[::2].copy()
+    rows[:, 1::2] = edges[1::2, 1::2]
+    film = write_plain(
+        tmp_path / "a.mp4", rows, pix_fmt="yuv420p", options={"x264-params": "tff=1"}
+    )
+    with open_film(film) as opened:
+        assert "interlaced" in notes_on(opened, ".mp4")[0]
+    frames = [frame.astype(int) for frame in read_frames(film)]
+    assert len(frames) == 6
+    assert np.abs(np.diff(rows[3, 8:-8, :, 0].astype(int), axis=0)).mean() > 8  # the comb
+    assert np.abs(np.diff(frames[3][8:-8, :, 0], axis=0)).mean() < 2
+
+
+def test_hdr_comes_back_as_sdr(tmp_path: Path) -> None:
+    """White at 203 cd/m2, the reference, and a grey below it."""
+    grey = np.array([0.25, 1.0]) * 203 / 10000
+    p = grey**0.1593017578125
+    code = ((0.8359375 + 18.8515625 * p) / (1 + 18.6875 * p)) ** 78.84375
+    pixels = np.rint(np.repeat(code, 48)[None, :, None].repeat(64, 0).repeat(3, 2) * 255)
+    film = write_plain(tmp_path / "a.mp4", pixels.astype(np.uint8), (1, 9, 9, 16))
+    frame = next(read_frames(film)).astype(float)
+    assert frame[:, 16].mean() == pytest.approx(255 * (1.099 * 0.25**0.45 - 0.099), abs=4)
+    assert frame[:, 80].mean() > 235
+    with open_film(film) as opened:
+        assert "HDR" in notes_on(opened, ".mp4")[0]
+    with av.open(str(copied(film, tmp_path / "out.mp4"))) as opened:
+        assert int(opened.streams.video[0].codec_context.color_trc) == 1
+
+
+def test_what_a_cut_film_still_has_is_read(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    options = {"g": "1", "movflags": "faststart"}
+    film = write_plain(tmp_path / "a.mkv", noise, options=options)
+    data = film.read_bytes()
+    film.write_bytes(data[: len(data) * 7 // 10])
+    notes: list[str] = []
+    assert 2 <= len(list(read_frames(film, notes))) < 6
 
 
 def noisy_film(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,11 +84,13 @@ def output_file(args: argparse.Namespace) -> Path:
 
 def run(args: argparse.Namespace) -> int:
     """Redraw the film; say where it is."""
-    from osasis.imaging.video import open_film
+    from osasis.imaging.video import notes_on, open_film
 
     output = output_file(args)
-    with open_film(args.film):  # before anything slow
+    with open_film(args.film) as opened:  # before anything slow
         make_writable(output.parent)
+        for note in notes_on(opened, output.suffix.lower()):
+            print(f"note: {note}", file=sys.stderr)
 
     from osasis.cli.photos import blend_config
     from osasis.stylize.film import FilmConfig, redraw_film
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
         ):
             for step in steps:
                 progress.update(step.phase, step.done, step.total)
+        for note in step.notes:
+            print(f"note: {note}", file=sys.stderr)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; nothing was written") from None
     print(f"look at {output}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from osasis.errors import OsasisError, UserError
@@ -14,7 +15,7 @@ from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import BlendConfig, Patch, put_back
 from osasis.imaging.faces import Face, FaceDetector
 from osasis.imaging.squares import FACES, PhotoConfig
-from osasis.imaging.video import CONTAINERS, FilmCopy, open_film, read_frames, upright
+from osasis.imaging.video import CONTAINERS, FilmCopy, open_film, pixel_shape, read_frames, video_of
 from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.steady import Steady
 from osasis.stylize.stylizer import Stylizer
@@ -40,18 +41,23 @@ class FilmConfig:
 
 @dataclass(frozen=True)
 class FilmProgress:
-    """What has been done: `phase` is "find faces" or "redraw"; total is 0 where it is unknown."""
+    """What has been done: `phase` is "find faces" or "redraw"; total is 0 where it is unknown.
+
+    `notes` says what of the film cannot be read.
+    """
 
     phase: str
     done: int
     total: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """One frame that waits: its decoded original, its pixels, its square if it has a face."""
+    """One frame that waits: its time, its pixels, its square if it has a face."""
 
     source: Any
+    stored: np.ndarray  # its pixels need not be square
     pixels: np.ndarray
     square: np.ndarray | None
     place: Similarity | None
@@ -83,10 +89,12 @@ def redraw_film(
     detector = FaceDetector(any_turn=False)
     faces: list[list[Face]] = []
     with open_film(film) as opened:
-        video = opened.streams.video[0]
+        video = video_of(opened)
         rate, expected = float(video.average_rate or 25), int(video.frames)
-    for pixels in read_frames(film):
-        faces.append(detector(pixels))
+    shape = pixel_shape(film)
+    notes: list[str] = []
+    for pixels in read_frames(film, notes):
+        faces.append(detector(_square_pixels(pixels, shape)))
         yield FilmProgress("find faces", len(faces), max(expected, len(faces)))
     places, begins = _places(faces, rate, config, stylizer.base.image_size)
     if not places:
@@ -97,11 +105,11 @@ def redraw_film(
     painter = PhotoStylizer(stylizer, PhotoConfig(FACES))
     done = 0
     with open_film(film) as opened, FilmCopy(opened, output) as copy:
-        for batch in _batches(copy, places, begins, stylizer):
+        for batch in _batches(copy, places, begins, stylizer, shape):
             for frame, pixels in _redraw(painter, batch, steady, config.blend):
-                copy.write(pixels, frame.source)
+                copy.write(_as_stored(frame, pixels), frame.source)
             done += len(batch)
-            yield FilmProgress("redraw", done, len(faces))
+            yield FilmProgress("redraw", done, len(faces), tuple(notes))
 
 
 def _places(
@@ -118,18 +126,38 @@ def _places(
 
 
 def _batches(
-    copy: FilmCopy, places: dict[int, Similarity], begins: set[int], stylizer: Stylizer
+    copy: FilmCopy,
+    places: dict[int, Similarity],
+    begins: set[int],
+    stylizer: Stylizer,
+    shape: float,
 ) -> Iterator[list[_Frame]]:
     size, batch = stylizer.base.image_size, []
-    for number, source in enumerate(copy.frames()):
-        pixels, place = upright(source), places.get(number)
+    for number, (source, stored) in enumerate(copy.frames()):
+        pixels, place = _square_pixels(stored, shape), places.get(number)
         square = None if place is None else cut(pixels, place, (size, size))
-        batch.append(_Frame(source, pixels, square, place, number in begins))
+        batch.append(_Frame(source, stored, pixels, square, place, number in begins))
         if len(batch) == stylizer.batch_size:
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+def _square_pixels(pixels: np.ndarray, shape: float) -> np.ndarray:
+    """A frame as it is shown, by the width of its pixels in heights."""
+    if abs(shape - 1) < 0.01:
+        return pixels
+    return cv2.resize(pixels, (round(pixels.shape[1] * shape), pixels.shape[0]))
+
+
+def _as_stored(frame: _Frame, redrawn: np.ndarray) -> np.ndarray:
+    """A result in the film's own pixels; where nothing was redrawn they are the film's."""
+    if frame.stored.shape == redrawn.shape:
+        return redrawn
+    change = redrawn.astype(np.float32) - frame.pixels
+    change = cv2.resize(change, frame.stored.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return np.rint(frame.stored + change).clip(0, 255).astype(np.uint8)
 
 
 def _redraw(
