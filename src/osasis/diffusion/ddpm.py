@@ -13,9 +13,14 @@ from osasis.diffusion.ddim import predict_x0
 from osasis.diffusion.schedule import Step
 
 
-def q_sample(x0: Tensor, noise: Tensor, alpha_bar_t: float) -> Tensor:
-    """Noise an image to `alpha_bar_t` at once (Eq. 9; DDPM Eq. 4)."""
-    return sqrt(alpha_bar_t) * x0 + sqrt(1 - alpha_bar_t) * noise
+def q_sample(x0: Tensor, noise: Tensor, alpha_bar_t: float | Tensor) -> Tensor:
+    """Noise images to `alpha_bar_t`, one for all or one each, at once (Eq. 9; DDPM Eq. 4)."""
+    return alpha_bar_t**0.5 * x0 + (1 - alpha_bar_t) ** 0.5 * noise
+
+
+def velocity(x0: Tensor, noise: Tensor, alpha_bar_t: float | Tensor) -> Tensor:
+    """The target of v-prediction, `sqrt(ab) * eps - sqrt(1 - ab) * x0` (2202.00512)."""
+    return alpha_bar_t**0.5 * noise - (1 - alpha_bar_t) ** 0.5 * x0
 
 
 class Posterior(NamedTuple):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from osasis.diffusion.ddpm import q_sample, velocity
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE, Schedule
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
@@ -58,7 +59,7 @@ class DiffAELoss(nn.Module):
         """
         model = self.diffae
         alpha_bar = IMAGE_SCHEDULE.alpha_bar_at(t)
-        x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
+        x_t = q_sample(x0, eps, alpha_bar)
         z_sem = model.encode(x0)
         seen = z_sem
         if model.z_null is not None:
@@ -66,7 +67,7 @@ class DiffAELoss(nn.Module):
         out = model.unet(x_t, t, model.plain(seen))
         target = eps
         if model.config.prediction == "v":
-            target = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
+            target = velocity(x0, eps, alpha_bar)
         return F.mse_loss(out.float(), target)
 
 
@@ -80,5 +81,4 @@ class LatentLoss(nn.Module):
     def forward(self, z: Tensor, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
         """The L1 denoising loss over normalised codes (B, z_dim); `keep` is unused."""
         alpha_bar = LATENT_SCHEDULE.alpha_bar_at(t)[:, :, 0, 0]
-        z_t = alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * eps
-        return F.l1_loss(self.latent_net(z_t, t).float(), eps)
+        return F.l1_loss(self.latent_net(q_sample(z, eps, alpha_bar), t).float(), eps)
