@@ -25,7 +25,9 @@ from osasis.hub.released import (
     export_style,
     import_style,
 )
-from osasis.models.diffae import invert
+from osasis.models.diffae import DiffAE, invert
+from osasis.models.encoder import ThumbnailEncoderConfig
+from osasis.models.unet import UNet
 from osasis.stylize.decode import decode
 from osasis.stylize.model import Look, StylePart
 from osasis.stylize.model import student as student_of
@@ -109,6 +111,38 @@ def test_a_base_goes_there_and_back_without_a_difference(
 def test_our_own_base_cannot_be_exported(tiny_base: Base, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another architecture"):
         export_base(tiny_base, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unet": {"draft_size": 8}},
+        {"unet": {"patch_size": 2}},
+        {"unet": {"head_channels": 16}},
+        {"encoder": {"patch_size": 2}},
+        {"encoder": "thumbnail"},
+        {"prediction": "v"},
+        {"null_code": True},
+        {"ddpm": {"patch_filter": True}},
+    ],
+    ids=str,
+)
+def test_nothing_that_released_programs_do_not_know_is_exported(
+    base: Base, small: Architecture, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    config, ddpm = small.diffae, UNet(replace(small.ddpm, **change.pop("ddpm", {})))
+    if change.get("encoder") == "thumbnail":
+        change = {"encoder": ThumbnailEncoderConfig(config.unet.image_size, 8, config.unet.z_dim)}
+    for name, value in change.items():
+        part = replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        config = replace(config, **{name: part})
+    other = Base(
+        DiffAE(config), base.latent_net, base.z_mean, base.z_std,
+        name="other", file_hash="none", device=base.device, ddpm=ddpm,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="another architecture"):
+        export_base(other, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_style_with_another_spn_cannot_be_exported(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ STATE = "state_dict/"
 EMA = "ema_model."
 TRAINED = "model."
 STATISTICS = ("conds_mean", "conds_std")
+# what the released configurations set; everything else in ours is ours
+SIZES = {
+    "image_size", "channels", "channel_mult", "num_res_blocks", "attention_resolutions",
+    "time_dim", "z_dim", "dropout",
+}  # fmt: skip
+DDPM_SIZES = {"out_channels", "head_channels"}
 # what a trainer keeps beside the weights, and nobody needs afterwards
 BOOKKEEPING = ("optimizer_states/", "lr_schedulers/", "callbacks/", "loops/", "hyper_parameters/")
 LISTED = 10  # names of each kind in a list of differences
@@ -198,6 +204,15 @@ def _read_ddpm(path: Path, family: Architecture) -> UNet:
     return network
 
 
+def _is_plain(config: Any, sizes: set[str]) -> bool:
+    """Whether a network differs from the released ones in nothing but these fields.
+
+    Every other field has a default, which is the released network: one that is added later counts.
+    """
+    others = (f for f in fields(config) if f.name not in sizes)
+    return all(getattr(config, f.name) == f.default for f in others)
+
+
 def _released_state(base: Base) -> dict[str, Tensor]:
     """The DiffAE and latent network of a base under their released names.
 
@@ -205,8 +220,10 @@ def _released_state(base: Base) -> dict[str, Tensor]:
         UserError: the base has parts that the released program does not know.
     """
     config = base.diffae.config
-    ours = config.unet.patch_size > 1 or config.unet.patch_filter or config.null_code
-    if ours or config.prediction != "eps":
+    plain = _is_plain(config.unet, SIZES) and _is_plain(config, {"unet", "encoder"})
+    encoder = isinstance(config.encoder, EncoderConfig) and _is_plain(config.encoder, SIZES)
+    ddpm = base.ddpm is None or _is_plain(base.ddpm.config, SIZES | DDPM_SIZES)
+    if not (plain and encoder and ddpm):
         raise UserError(
             f"{base.name} has another architecture than the released program, which cannot run it",
             hint="bases converted from released checkpoints can be exported",
@@ -309,7 +326,7 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
     config = replace(RELEASE, iterations=iterations, spn=settings)
     levels = tuple(range(2 * base.num_levels // 3))
     manifest = StyleManifest(
-        name, base.name, base.hash, config.preset, 0, "clip", config.spn.weight, levels,
+        name, base.name, base.hash, config.title, 0, config.embedder, config.spn.weight, levels,
         config.updates, __version__, config,
     )  # fmt: skip
     return Style(manifest, small, tensors)
