@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -11,17 +13,21 @@ from PIL import Image
 from osasis.base import Base
 from osasis.cli.main import main
 from osasis.errors import UserError
+from osasis.formats.style_file import Style
 from osasis.imaging.load import load_image
+from osasis.studio import views
 from osasis.studio.config import Limits, StudioConfig
 from osasis.studio.intake import PICTURE
 from osasis.studio.jobs import Step
 from osasis.studio.service import Service
 from osasis.studio.settings import Settings, settings_from
 from osasis.studio.store import Visitor
+from osasis.studio.work import EXAMPLES
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
+from ..unit.conftest import tiny_style as tiny_style
 from .conftest import PRESET
 
 
@@ -60,6 +66,35 @@ def test_a_mix_with_every_control_is_what_the_library_draws(
     drawn = Image.open(visitor.item(key).file(PICTURE))
     assert drawn.tobytes() == stylizer(picture(5))[0].tobytes()
     assert '"seed": 7' in drawn.text["osasis"]
+
+
+def test_structure_multiplies_each_styles_own(service: Service, tiny_style: Style) -> None:
+    strong = replace(tiny_style, manifest=replace(tiny_style.manifest, lambda_spn=0.4))
+    shares = [(tiny_style, 0.5), (strong, 0.5)]
+    own = [style.manifest.lambda_spn for style, _ in shares]
+    for factor in (1.0, 3.0, 0.0):
+        stylizer = service.studio._stylizer(shares, Settings(structure=factor))
+        weights = [part.settings.weight for part in stylizer._look.parts]
+        assert weights == pytest.approx([factor * weight for weight in own])
+
+
+def test_an_uploaded_style_says_how_it_was_learned(
+    service: Service, visitor: Visitor, tiny_style: Style
+) -> None:
+    own = replace(tiny_style.manifest.config, preset="release", embedder="vgg16-stats")
+    manifest = replace(tiny_style.manifest, config=own, preset=own.title)
+    upload = service.store.uploads / "s.safetensors"
+    replace(tiny_style, manifest=manifest).save(upload)
+    item = service.intake.style_file(visitor, upload)
+    assert views.state_of(item) == "uploaded, release, judged by vgg16-stats"
+
+
+def test_the_example_is_called_by_its_own_style() -> None:
+    """The painting in the file's name, whatever is shipped."""
+    name = EXAMPLES[1].removeprefix(f"{EXAMPLES[0]}-")
+    shown = views.result(None)
+    assert f"examples/{EXAMPLES[1]}" in shown
+    assert f"in the style of {escape(views.titles()[name])}" in shown
 
 
 def test_only_chosen_faces_are_redrawn(service: Service, visitor: Visitor) -> None:

@@ -107,6 +107,7 @@ class Intake:
             write_picture(style.thumbnail, folder)
 
         data = {"state": READY, "updates": style.manifest.updates, "uploaded": True}
+        data["learned_as"] = style.manifest.preset
         return visitor.add(STYLE, name, write, data)
 
     def picture(self, upload: str | Path) -> Image.Image:

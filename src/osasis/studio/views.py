@@ -75,7 +75,9 @@ def state_of(style: Item) -> str:
     """A style's state in a few words."""
     state, updates = style.data["state"], style.data["updates"]
     if state == READY:
-        return "uploaded" if style.data.get("uploaded") else "learned here"
+        if not style.data.get("uploaded"):
+            return "learned here"
+        return ", ".join(filter(None, ("uploaded", style.data.get("learned_as", ""))))
     if state == NEW:
         return "stopped, can go on" if updates else "preview, not learned yet"
     return "being learned"
@@ -136,7 +138,8 @@ def result(item: Item | None) -> str:
     """The chosen result beside its photo; an example where there is none."""
     if item is None:
         before, after = EXAMPLES[0], EXAMPLES[1]
-        title = "An example: NASA astronaut Eileen Collins, in the style of Goya"
+        painting = titles()[after.removeprefix(f"{before}-")]
+        title = f"An example: NASA astronaut Eileen Collins, in the style of {painting}"
         return compare(f"examples/{before}", f"examples/{after}", title)
     name = escape(item.name)
     links = (

@@ -217,14 +217,12 @@ class Studio:
         edits = self._edits(styles, s)
         if not styles and not edits:
             raise UserError("choose a style, or something to edit")
-        own = styles[0][0].manifest.lambda_spn if styles else 0.0
         plain = 1.0 if s.text or styles else ATTRIBUTE_GUIDANCE
         return Stylizer(
             self.base,
-            styles,
+            [(_with_structure(style, s.structure), share) for style, share in styles],
             strength=s.strength,
             style_levels=s.style_levels,
-            lambda_spn=None if s.structure == 1 else own * s.structure,
             swap_codes=s.swap_codes,
             t0=s.t0 or None,
             edits=edits,
@@ -304,6 +302,12 @@ class _PreviewClock:
     def __exit__(self, *error: object) -> None:
         self._ended = self._clock()
         self._took = self._ended - self._began
+
+
+def _with_structure(style: Style, factor: float) -> Style:
+    """The style with its own lambda_spn times `factor`."""
+    weight = style.manifest.lambda_spn * factor
+    return replace(style, manifest=replace(style.manifest, lambda_spn=weight))
 
 
 def shipped_styles(base: Base) -> dict[str, Path]:
