@@ -79,6 +79,11 @@ def compiling_pays(device: torch.device, updates: int) -> bool:
     return device.type != "cpu" and updates >= 1000
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device ran out of memory: on a CPU, torch only says so in a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def with_room(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
     """`work(n)` for the first n of `at_once`, its half and so on that memory suffices for; and n.
 
@@ -92,9 +97,11 @@ def with_room(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
     while True:
         try:
             return work(at_once), at_once
-        except torch.OutOfMemoryError:
-            if at_once == 1:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
+            if at_once == 1:
+                raise torch.OutOfMemoryError(str(error)) from error
         # outside of `except`, where the failed tensors are let go
         at_once //= 2
 

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from osasis.config.presets import RELEASE
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
-from osasis.learn.losses import Seen, style_targets
+from osasis.learn.critic import SeparateCritic
+from osasis.learn.losses import style_targets
 from osasis.learn.objectives import direction_judge
 from osasis.learn.update import Branch, Student, update
 from osasis.models.diffae import invert
-from osasis.perception.similarity import cosine_distance
+from osasis.perception.judges import VggJudges
 from osasis.stylize.decode import decode
 from osasis.stylize.model import Look, StylePart
 
@@ -25,24 +26,29 @@ from .conftest import Golden, compare
 ROUTE = RELEASE.learn_route  # 25 of 50 steps up, 10 of 20 down: the goldens' stylization too
 
 
-class StubCritic:
-    """The goldens' embedder and perceptual stand-in, behind the critic's protocol."""
+class Stub:
+    """The goldens' embedder, and their perceptual stand-in in LPIPS' place."""
+
+    name, dim = "stub", 0
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
 
-    def embed(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, 4).flatten(1) @ self.weight.T
 
-    def look(self, x: Tensor) -> Seen:
-        return Seen(self.embed(x))
+    def normalise(self, activations: list[Tensor]) -> list[Tensor]:
+        return activations
 
-    def set_reference(self, reference: Tensor) -> None:
-        self.reference = reference
+    def distance(self, x: list[Tensor], y: list[Tensor]) -> Tensor:
+        return (x[0] - y[0]).square().flatten(1).mean(1)
 
-    def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        distance = cosine_distance(self.embed(x), self.embed(self.reference))
-        return distance, (x - self.reference).square().flatten(1).mean(1)
+
+def stub_critic(weight: Tensor) -> SeparateCritic:
+    """The critic that `release` has, around the goldens' stand-ins."""
+    stub = Stub(weight)
+    judges = VggJudges(lambda x: [x], stub, stub)  # type: ignore[arg-type]
+    return SeparateCritic(stub, judges)
 
 
 def test_stylization(osasis_golden: Golden) -> None:
@@ -77,7 +83,7 @@ def test_stylization_step_by_step(osasis_golden: Golden) -> None:
 def test_learning_iteration(osasis_golden: Golden) -> None:
     g, base = osasis_golden, build_diffae(osasis_golden)
     student = Student(build_diffae(g), build_spn(g))
-    critic = StubCritic(g.weights("stub_embedder.")["weight"])
+    critic = stub_critic(g.weights("stub_embedder.")["weight"])
     with torch.no_grad():
         z_in, z_style = base.encode(g["x0"]), base.encode(g["style_A"])
         content = Branch(g["x0"], z_in, invert(base, g["x0"], z_in, ROUTE))
@@ -93,9 +99,7 @@ def test_learning_iteration(osasis_golden: Golden) -> None:
     losses = []
     for step in ROUTE.decoding():
         judge = direction_judge(seen, targets, critic, RELEASE.weights, lambda x0: x0)
-        result = update(
-            student, optimizers, content, style, step, judge, RELEASE.spn, clip=ROUTE.clip
-        )
+        result = update(student, optimizers, content, style, step, judge, RELEASE.spn, route=ROUTE)
         if not losses:
             check_first_update(g, student, result.prediction)
         losses.append(list(result.losses.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,11 @@ from osasis.learn.learner import (
     photo_order,
 )
 from osasis.learn.photo_bank import PhotoBank, squares_of
+from osasis.learn.workshop import Workshop
 from osasis.models.diffae import invert
+from osasis.perception import judges as judges_module
+from osasis.perception.judges import load_judges
+from osasis.perception.vgg import load_vgg
 from osasis.stylize.model import student as student_of
 
 from ..conftest import picture, write_tiny_base
@@ -191,7 +196,7 @@ def test_released_numbers() -> None:
 @pytest.mark.parametrize("preset", ["fast", "paper", "release"])
 def test_a_rehearsed_update_is_a_whole_one(tiny_base: Base, preset: str) -> None:
     """A benchmark times it: an update that is not finite would leave Adam out."""
-    config = replace(PRESETS[preset], trained_levels=(0,))
+    config = replace(PRESETS[preset].judged_by("vgg16-stats"), trained_levels=(0,))
     learner = StyleLearner(tiny_base, picture(1), config)
     before = learner._state()
     before = {k: v.clone() for k, v in before.items() if k.startswith("unet.")}
@@ -223,16 +228,66 @@ def test_banks_share_parts_and_recover(tiny_base: Base) -> None:
     torch.testing.assert_close(again.photos([3, 12]).x_t, first.x_t)
 
 
-def test_the_bridge_keeps_the_best_candidate(tiny_base: Base) -> None:
-    style_B = torch.rand(1, 3, 32, 32) * 2 - 1
+@pytest.mark.parametrize("nearest", [0, 1, 2])
+def test_the_bridge_keeps_the_best_candidate(tiny_base: Base, nearest: int) -> None:
+    """By 10 L1 + LPIPS; here LPIPS is a number that decides for one of them."""
+    style_B = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     config = BridgeConfig(steps=6, candidates=3)
-    best = list(bridge(tiny_base, style_B, config, seed=4))
-    singles = [
-        next(iter(bridge(tiny_base, style_B, replace(config, candidates=1), seed=4 + i)))
-        for i in range(3)
-    ]
-    assert len(best) == 3
-    assert any(torch.equal(best[-1], single) for single in singles)
+    seen: list[torch.Tensor] = []
+
+    def lpips(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        assert torch.equal(y, style_B)
+        return torch.tensor([0.0 if len(seen) - 1 == nearest else 100.0])
+
+    best = list(bridge(tiny_base, style_B, config, 4, lpips))
+    assert len(best) == len(seen) == 3
+    assert all(not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False))
+    assert torch.equal(best[-1], seen[nearest])
+
+
+def test_the_bridge_weighs_l1_and_lpips(tiny_base: Base) -> None:
+    """The sum decides where L1 and LPIPS disagree: a little more L1 is worth ten times as much."""
+    style_B = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    config = BridgeConfig(steps=6, candidates=2)
+    twins: list[torch.Tensor] = []
+
+    def first(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        twins.append(x)
+        return torch.zeros(1)
+
+    list(bridge(tiny_base, style_B, config, 4, first))
+    l1 = [float((x - style_B).abs().mean()) for x in twins]
+    gap = l1[0] - l1[1]  # LPIPS makes up for it, by a little too much or too little
+    for factor, expected in ((9.0, 1), (11.0, 0)) if gap > 0 else ((9.0, 0), (11.0, 1)):
+        worse = 1 if gap > 0 else 0
+        answers = iter([torch.tensor([factor * abs(gap) if i == worse else 0.0]) for i in range(2)])
+        best = list(bridge(tiny_base, style_B, config, 4, lambda x, y, a=answers: next(a)))
+        assert torch.equal(best[-1], twins[expected])
+
+
+def test_a_single_candidate_is_not_judged(tiny_base: Base) -> None:
+    def lpips(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("there is nothing to choose from")
+
+    twins = list(bridge(tiny_base, torch.zeros(1, 3, 32, 32), BridgeConfig(steps=6), 4, lpips))
+    assert len(twins) == 1
+
+
+def test_styles_of_one_workshop_load_the_judges_once(
+    tiny_base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def count(path: Path) -> Any:
+        loaded.append(path)
+        return load_vgg(path)
+
+    monkeypatch.setattr(judges_module, "load_vgg", count)
+    shop = Workshop(tiny_base, QUICK)
+    for seed in (1, 2):
+        run(StyleLearner(tiny_base, picture(seed), QUICK, workshop=shop), updates=1)
+    assert len(loaded) == 1
 
 
 def test_a_deterministic_bridge_adds_noise_once(tiny_base: Base) -> None:
@@ -241,7 +296,7 @@ def test_a_deterministic_bridge_adds_noise_once(tiny_base: Base) -> None:
 
     def twin(moves: int, *, deterministic: bool) -> torch.Tensor:
         config = BridgeConfig(steps=10, t0_ratio=moves / 10, deterministic=deterministic)
-        return next(iter(bridge(tiny_base, style_B, config, seed=4)))
+        return next(iter(bridge(tiny_base, style_B, config, 4, load_judges().lpips)))
 
     torch.testing.assert_close(twin(1, deterministic=True), twin(1, deterministic=False))
     assert not torch.allclose(twin(3, deterministic=True), twin(3, deterministic=False), atol=1e-2)

@@ -18,7 +18,7 @@ from osasis.base import Base
 from osasis.compiled import compile_in_place
 from osasis.config.catalogue import configs
 from osasis.config.presets import PRESETS, LossWeights, SPNSettings, config_from_dict
-from osasis.device import mixed_precision
+from osasis.device import mixed_precision, with_room
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.learn.critic import VggCritic, load_critic
@@ -31,6 +31,7 @@ from osasis.learn.workshop import Workshop
 from osasis.models.diffae import DiffAE, copy_unet
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.spn import new_spn
+from osasis.perception.judges import load_judges
 from osasis.pretrain.config import load_config
 from osasis.stylize.stylizer import Stylizer
 
@@ -85,7 +86,7 @@ class Updates:
         judge = direction_judge(self.seen, self.targets, self.critic, self.weights, lambda x0: x0)
         return update(
             self.student, [self.optimizer], self.content, self.style,
-            QUICK.learn_route.decoding()[0], judge, SPN, clip=True, portions=portions,
+            QUICK.learn_route.decoding()[0], judge, SPN, route=QUICK.learn_route, portions=portions,
         )  # fmt: skip
 
     def gradient(self) -> Tensor:
@@ -109,7 +110,7 @@ class SmallMemory(VggCritic):
 
 @pytest.fixture(scope="module")
 def critic_of() -> Callable[..., VggCritic]:
-    loaded = load_critic(None, QUICK, torch.empty(0).device)
+    loaded = load_critic(QUICK, load_judges(), torch.empty(0).device)
     assert isinstance(loaded, VggCritic)
 
     def make(
@@ -150,6 +151,37 @@ def test_out_of_memory_halves_the_portion_for_good(
         assert portions.at_once == 1  # 6, 3, 1
         for mine, theirs in zip(small.state(), whole.state(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def allocate(at_once: int) -> Tensor:
+    """Room for one; for more it asks the CPU's own allocator for 4 PB a picture."""
+    return torch.empty(1 if at_once == 1 else at_once << 50)
+
+
+def test_a_cpu_that_runs_out_of_memory_is_answered() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        allocate(2)
+    assert not isinstance(caught.value, torch.OutOfMemoryError)  # what torch raises here
+    assert with_room(allocate, 6)[1] == 1
+    with pytest.raises(torch.OutOfMemoryError):
+        with_room(lambda n: allocate(2), 4)
+    portions = Portions(6)
+    portions.attempt(allocate, 6)
+    assert portions.at_once == 1
+    with pytest.raises(OsasisError, match="too little memory to learn on one picture"):
+        portions.attempt(lambda n: allocate(2), 6)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    tried = []
+
+    def work(at_once: int) -> None:
+        tried.append(at_once)
+        raise RuntimeError("size mismatch")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        with_room(work, 8)
+    assert tried == [8]
 
 
 def test_one_picture_too_much_changes_nothing(
@@ -310,10 +342,11 @@ def test_a_compiled_update_agrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         diffae, LatentNet(LatentNetConfig(16, 32, 3)), torch.zeros(16), torch.ones(16),
         name="small", file_hash="none", device=torch.empty(0).device,
     )  # fmt: skip
-    config = replace(PRESETS["paper"], weights=PRESETS["fast"].weights, direction_windows=4)
+    paper = PRESETS["paper"].judged_by("vgg16-stats")
+    config = replace(paper, weights=PRESETS["fast"].weights, direction_windows=4)
     made = []
     for compiled in (False, True):
-        critic = load_critic(None, config, base.device, compiled=compiled)
+        critic = load_critic(config, load_judges(), base.device, compiled=compiled)
         assert isinstance(critic, VggCritic)
         made.append(Updates(base, critic))
         if compiled:

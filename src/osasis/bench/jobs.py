@@ -13,7 +13,7 @@ import torch
 from osasis.base import Base
 from osasis.bench.measure import Job, Skipped, seconds_of
 from osasis.bench.subjects import untrained_style
-from osasis.config.presets import PRESETS, LearnConfig
+from osasis.config.presets import EMBEDDED, PRESETS, LearnConfig
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.formats.style_file import load_style
@@ -34,6 +34,16 @@ PEAK = "matrix product"
 def evaluations_of(route: Route) -> int:
     """Network evaluations of one photo: up and down."""
     return len(route.inversion()) + len(route.decoding())
+
+
+def judged_here(preset: str) -> LearnConfig:
+    """A preset with the judges in the package, which every machine has: CLIP is fetched."""
+    return PRESETS[preset].judged_by(EMBEDDED)
+
+
+def update_name(preset: str) -> str:
+    """What the job of one update is called."""
+    return f"learning update, {judged_here(preset).title}"
 
 
 class Bench:
@@ -134,11 +144,10 @@ class Bench:
 
     def _update(self, preset: str) -> tuple[Job, float]:
         """One update of learning, on photos of noise; the bank and the bridge are counted apart."""
-        config = PRESETS[preset]
+        config = judged_here(preset)
         images = config.batch_size + 1  # the style branch is one more
         prepare, step = learning_step(self.base, config)
-        name = f"learning update, {preset}"
-        return Job(name, step, TRAINED * images, prepare=prepare), TRAINED * images
+        return Job(update_name(preset), step, TRAINED * images, prepare=prepare), TRAINED * images
 
 
 def import_osasis() -> None:

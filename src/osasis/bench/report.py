@@ -13,7 +13,16 @@ from typing import Any
 import torch
 
 from osasis._version import __version__
-from osasis.bench.jobs import COMPARED, PEAK, TRAINED, Bench, evaluations_of, style_cost
+from osasis.bench.jobs import (
+    COMPARED,
+    PEAK,
+    TRAINED,
+    Bench,
+    evaluations_of,
+    judged_here,
+    style_cost,
+    update_name,
+)
 from osasis.bench.measure import Measured
 from osasis.config.presets import PRESETS
 from osasis.files import atomic_path
@@ -64,7 +73,7 @@ def _per_style(bench: Bench, by_name: dict[str, Measured]) -> dict[str, Any]:
     evaluation = by_name["U-Net evaluation, batch 1"].median
     costs: dict[str, Any] = {}
     for preset in COMPARED:
-        config, measured = PRESETS[preset], by_name.get(f"learning update, {preset}")
+        config, measured = PRESETS[preset], by_name.get(update_name(preset))
         predicted = TRAINED * (config.batch_size + 1) * evaluation
         update = measured.median if measured else predicted
         costs[preset] = {
@@ -72,7 +81,7 @@ def _per_style(bench: Bench, by_name: dict[str, Measured]) -> dict[str, Any]:
             "update_is": "measured" if measured else f"predicted, {TRAINED} evaluations a picture",
             **style_cost(config, update, evaluation),
         }
-    slow, fast = (by_name.get(f"learning update, {preset}") for preset in COMPARED)
+    slow, fast = (by_name.get(update_name(preset)) for preset in COMPARED)
     totals = [costs[preset]["first_style"] for preset in COMPARED]
     return {
         "how": "one update and one evaluation of a picture, times their counts",
@@ -139,9 +148,10 @@ def findings(numbers: dict[str, Any]) -> list[str]:
     for preset in COMPARED:
         cost = style[preset]
         lines.append(
-            f"A style with {preset}, extrapolated ({cost['update_is']}): {cost['updates']} updates "
-            f"of {cost['update_seconds']:.3g} s, bridge {cost['bridge']:.3g} s, bank "
-            f"{cost['bank']:.3g} s; {cost['first_style']:.4g} s the first, "
+            f"A style with {judged_here(preset).title}, extrapolated ({cost['update_is']}): "
+            f"{cost['updates']} updates of {cost['update_seconds']:.3g} s, "
+            f"bridge {cost['bridge']:.3g} s, bank {cost['bank']:.3g} s; "
+            f"{cost['first_style']:.4g} s the first, "
             f"{cost['further_style']:.4g} s each further one."
         )
     lines.append(f"fast learns a style {style['times_faster_style']:.3g} times faster.")

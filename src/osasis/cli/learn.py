@@ -79,7 +79,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     )
     add_base(parser)
     parser.add_argument(
-        "--embedder", metavar="NAME", help="network that compares pictures (default: the preset's)"
+        "--embedder",
+        metavar="NAME",
+        help="network that compares pictures: clip, clip:FOLDER, or vgg16-stats, which is in the "
+        "package and brings LPIPS with four layers of five (default: the preset's)",
     )
     parser.add_argument(
         "--photos",
@@ -139,6 +142,8 @@ def learn_config(args: argparse.Namespace) -> LearnConfig:
     from osasis.config.presets import PRESETS as CONFIGS
 
     config = CONFIGS[args.preset]
+    if args.embedder is not None:
+        config = config.judged_by(args.embedder)
     return config if args.iterations is None else replace(config, iterations=args.iterations)
 
 
@@ -155,7 +160,7 @@ def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
         photos, refused = squares_of(base, found, config.bank.size)
         for reason in refused:
             print(f"not learned on {reason}", file=sys.stderr)
-    return Workshop(base, config, args.embedder, photos, compiled=COMPILE[args.compile])
+    return Workshop(base, config, photos, compiled=COMPILE[args.compile])
 
 
 def run(args: argparse.Namespace) -> int:

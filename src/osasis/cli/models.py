@@ -24,7 +24,7 @@ examples:
 
 Downloads are checked and go on where they stopped; files of the hub lie in its own cache.
 HF_ENDPOINT sets a mirror, HF_HUB_OFFLINE=1 keeps the network off, OSASIS_DATA sets the folder for
-fetched models. Pickles are converted in a process that can do nothing else, and never loaded.
+fetched models. Pickles are converted in a process of their own.
 
 Bases are used with `osasis learn --base NAME`, styles with `osasis stylize --style NAME`.
 """

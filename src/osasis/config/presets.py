@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from osasis.diffusion.route import Route
+from osasis.errors import UserError
+
+EMBEDDED = "vgg16-stats"  # the embedder in the package
+SHIPPED_LAYERS, LPIPS_LAYERS = 4, 5  # of LPIPS: in the package, and as published
+
+
+# (a setting, its value): the settings that are read with that value alone
+READ_ONLY_WITH = {
+    ("critic", "directions"): (
+        "weights", "bridge", "direction_from", "direction_windows", "content_judge_size",
+        "embedder", "lpips_layers", "release_preprocessing",
+    ),
+    ("critic", "regions"): ("region_weights", "dress"),
+    ("optimizer", "muon"): ("lr_rest",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,12 +119,19 @@ class SPNSettings:
     zero_init: bool = False
 
 
+def _default(setting: Field[Any]) -> Any:
+    return setting.default if setting.default_factory is MISSING else setting.default_factory()
+
+
 @dataclass(frozen=True)
 class LearnConfig:
     """One preset, whole.
 
     Attributes:
         preset: its name, kept in the style file.
+        embedder: what directions are measured with, see `osasis.perception.registry.get_embedder`:
+            "clip" (ViT-B/32, paper and release), "clip:" and a folder, or "vgg16-stats".
+        lpips_layers: layers of LPIPS on VGG16: 5 as published, or the 4 in the package.
         iterations: walks down from t0; each makes one update per decoding step.
         batch_size: content photos per update.
         lr_unet: rate for eps_B.
@@ -137,11 +159,14 @@ class LearnConfig:
         train_mode: leave eps_B in training mode, so that dropout is active (release).
         style_levels: levels that see the style's z_sem when stylizing; None takes the upper two
             thirds, rounded down (levels 0 to 3 of the released six).
-        content_judge_size: largest side in pixels at which the content branch is embedded by the
-            VGG critic; None is the picture's own size. Half the size costs a quarter.
+        content_judge_size: largest side in pixels at which the content branch is looked at; None
+            is the picture's own size. Half the size costs a quarter.
         mixed_precision: U-Net and judges multiply in bfloat16 where the device does so itself;
             weights, Adam, losses, DDIM steps and SPN stay float32 (engineering choice).
-        release_preprocessing: embed raw [-1, 1] pixels resized by nearest neighbour (release).
+        release_preprocessing: give CLIP raw [-1, 1] pixels resized by nearest neighbour (release).
+
+    Raises:
+        ValueError: a value that is none of these, or that nothing would act on.
     """
 
     preset: str
@@ -170,6 +195,51 @@ class LearnConfig:
     optimizer: str = "adam"
     lr_rest: float = 1e-3
     rates: str = "constant"
+    embedder: str = EMBEDDED
+    lpips_layers: int = SHIPPED_LAYERS
+
+    @property
+    def title(self) -> str:
+        """The preset's name, with its judges where they are not the preset's own."""
+        own = PRESETS.get(self.preset, self)
+        if own.embedder != self.embedder:
+            return f"{self.preset}, judged by {self.embedder}"
+        if own.lpips_layers != self.lpips_layers:
+            return f"{self.preset}, judged by {self.lpips_layers} layers of LPIPS"
+        return self.preset
+
+    def _check_unread(self) -> None:
+        """Refuse settings of what another setting leaves out: nothing would act on them."""
+        defaults = {f.name: _default(f) for f in fields(self)}
+        for (name, value), read in READ_ONLY_WITH.items():
+            if getattr(self, name) == value:
+                continue
+            for other in read:
+                if getattr(self, other) != defaults[other]:
+                    raise ValueError(
+                        f"{other} is of {name} {value!r} alone, and here it is "
+                        f"{getattr(self, name)!r}"
+                    )
+
+    def judged_by(self, embedder: str) -> LearnConfig:
+        """The same with another embedder; the one in the package brings its LPIPS of four layers.
+
+        Raises:
+            UserError: the preset has no embedder.
+        """
+        if self.critic == "regions" and embedder != EMBEDDED:
+            raise UserError(
+                f"{self.preset} judges region by region with VGG, not with {embedder}",
+                hint="leave --embedder out, or choose --preset paper or --preset release",
+            )
+        if embedder == EMBEDDED:
+            return replace(
+                self,
+                embedder=embedder,
+                lpips_layers=SHIPPED_LAYERS,
+                release_preprocessing=False,
+            )
+        return replace(self, embedder=embedder)
 
     @property
     def updates(self) -> int:
@@ -189,10 +259,13 @@ class LearnConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
-        if self.dress and self.critic != "regions":
-            raise ValueError("only the critic 'regions' knows how to dress a photo")
+        self._check_unread()
         if self.direction_windows < 1:
             raise ValueError(f"direction_windows must be at least 1, got {self.direction_windows}")
+        if self.lpips_layers not in (SHIPPED_LAYERS, LPIPS_LAYERS):
+            raise ValueError(f"lpips_layers must be 4 or 5, got {self.lpips_layers}")
+        if self.release_preprocessing and self.embedder == EMBEDDED:
+            raise ValueError(f"release_preprocessing is of CLIP, and the embedder is {EMBEDDED}")
 
 
 PAPER = LearnConfig(
@@ -204,6 +277,8 @@ PAPER = LearnConfig(
     learn_route=Route(50, 20),
     stylize_route=Route(100, 50),
     bank=BankConfig(size=1600),
+    embedder="clip",
+    lpips_layers=LPIPS_LAYERS,
 )
 
 RELEASE = LearnConfig(
@@ -219,6 +294,8 @@ RELEASE = LearnConfig(
     spn=SPNSettings(style_weight=1.0, index_time=True),
     train_mode=True,
     release_preprocessing=True,
+    embedder="clip",
+    lpips_layers=LPIPS_LAYERS,
 )
 
 FAST_ROUTE = Route(27, 7, t0_ratio=0.15, spacing="time^1.5")

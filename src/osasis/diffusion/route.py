@@ -79,6 +79,10 @@ class Route:
             raise UserError(f"t0 must lie in {lowest} .. {highest} here, got {t0}")
         return replace(self, t0_ratio=t0 / TRAIN_STEPS)
 
+    def structure_scale(self, step: Step) -> float:
+        """What the SPN's term of a move is multiplied by, see `structure_span`."""
+        return 1.0 if self.structure_span is None else step.span / self.structure_span
+
     def _grid(self) -> TimestepGrid:
         moves = self._moves(self.invert_steps)
         return TimestepGrid.until(self.t0, moves, power=POWERS[self.spacing])

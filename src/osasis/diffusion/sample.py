@@ -1,4 +1,4 @@
-"""The only loops over timesteps: inversion, decoding, ancestral sampling."""
+"""Samplers: inversion, decoding, ancestral sampling."""
 
 from __future__ import annotations
 
@@ -70,11 +70,10 @@ def follow_with_gradient(
             the length of the move, so that its sum does not depend on how many moves there are.
     """
     term = structure
-    span = route.structure_span
-    if structure is not None and span is not None:
+    if structure is not None and route.structure_span is not None:
 
         def term(step: Step) -> Tensor:
-            return structure(step) * (step.span / span)
+            return structure(step) * route.structure_scale(step)
 
     return ddim_with_gradient(model, x, steps, clip=route.clip, structure=term)
 

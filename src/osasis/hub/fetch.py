@@ -47,6 +47,8 @@ def fetch(name: str, given: Sequence[str] = (), report: Report = silent) -> Path
         raise by_hand(entry, [])
     if entry.kind == "base":
         installed = _base(entry, given, lock, report)
+    elif entry.kind == "lpips":
+        installed = _lpips(entry, given, lock, report)
     elif entry.kind == "folder":
         installed = _folder(entry, given, lock, report)
     else:
@@ -124,6 +126,17 @@ def _base(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> 
     for part in entry.parts:  # converted: what was downloaded for it is not needed any more
         shutil.rmtree(data_folder() / "downloads" / part, ignore_errors=True)
     return {"folder": f"models/{entry.name}", "files": {WEIGHTS: sha256(folder / WEIGHTS)}}
+
+
+def _lpips(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:
+    from osasis.hub.lpips import build_lpips
+
+    vgg, heads = (obtain(known.artefact(part), given, lock, report) for part in entry.parts)
+    target = models_folder(entry.name) / WEIGHTS
+    build_lpips(vgg.path, heads.path, target)
+    for part in entry.parts:
+        shutil.rmtree(data_folder() / "downloads" / part, ignore_errors=True)
+    return {"folder": f"models/{entry.name}", "files": {WEIGHTS: sha256(target)}}
 
 
 def _folder(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Torch pickles to safetensors, in a separate process that can do nothing else."""
+"""Torch pickles to safetensors, in a separate process."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from osasis.formats.huggingface import check_room
 from osasis.hub.download import refuse_web_page
 
 MAX_BYTES = 16_000_000_000  # of a checkpoint
+OLD_MAGIC = b"\x80\x02"
+MAX_OLD = 100_000
 MAX_PICKLE = 64_000_000  # of the part that is not numbers
 MAX_ENTRIES = 100_000
 MEMORY = 6_000_000_000  # bytes beside the file itself
@@ -42,28 +44,40 @@ class Unpickled:
 
 
 @contextmanager
-def unpickle(path: Path, keep: Sequence[str] = ("",)) -> Iterator[Unpickled]:
+def unpickle(
+    path: Path, keep: Sequence[str] = ("",), *, before_zip: bool = False
+) -> Iterator[Unpickled]:
     """Convert a torch checkpoint; the result is a temporary file, gone afterwards.
 
     Args:
         path: file of `torch.save`, in its zip format.
         keep: beginnings of the names to keep; "" keeps every tensor.
+        before_zip: also read the format before torch 1.6, of at most 100 kB, whose contents cannot
+            be looked at beforehand: for small files whose hash is known.
 
     Raises:
         UserError: it is no such file.
         OsasisError: it is refused, or reading it fails.
     """
-    _check_container(path)
+    old = before_zip and _is_old(path)
+    if not old:
+        _check_container(path)
     home = data_folder() / "tmp"
     check_room(home, path.stat().st_size)
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix="convert-") as folder:
         output = Path(folder) / "tensors.safetensors"
-        answer = _run(path, output, keep)
+        answer = _run(path, output, keep, old=old)
         if "error" in answer:
             raise OsasisError(f"{path.name} is refused: {answer['error']}")
         shapes = {name: tuple(shape) for name, shape in answer["names"].items()}
         yield Unpickled(shapes, answer["plain"], output)
+
+
+def _is_old(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size > MAX_OLD:
+        return False
+    return path.read_bytes()[:2] == OLD_MAGIC
 
 
 def _check_container(path: Path) -> None:
@@ -81,7 +95,7 @@ def _check_container(path: Path) -> None:
     refuse_web_page(path, path.name)
     with path.open("rb") as file:
         magic = file.read(2)
-    if magic == b"\x80\x02":
+    if magic == OLD_MAGIC:
         raise UserError(
             f"{path.name} is a pickle in the format before torch 1.6, or none of torch",
             hint="open it with the program it belongs to and save it again with torch.save",
@@ -112,12 +126,13 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> Non
         raise UserError(f"{path.name} has a pickle of {describe_bytes(pickles[0].file_size)}")
 
 
-def _run(path: Path, output: Path, keep: Sequence[str]) -> dict[str, Any]:
+def _run(path: Path, output: Path, keep: Sequence[str], *, old: bool) -> dict[str, Any]:
     size = path.stat().st_size
     job = {
         "input": str(path.resolve()),
         "output": str(output),
         "keep": list(keep),
+        "old": old,
         "memory": 2 * size + MEMORY,
         "seconds": SECONDS,
         "size": size + MAX_PICKLE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,10 +13,15 @@ from osasis.diffusion.ddpm import q_sample
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.sample import ancestral, ddim
 from osasis.diffusion.schedule import TimestepGrid
-from osasis.perception.judges import load_judges
 
 
-def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iterator[Tensor]:
+def bridge(
+    base: Base,
+    style_B: Tensor,
+    config: BridgeConfig,
+    seed: int,
+    lpips: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[Tensor]:
     """Yield candidates for the twin one by one; the last one yielded is the best of all.
 
     The style image is noised to t0 (Eq. 9) and walked back by ancestral DDPM (Eq. 10) with the
@@ -26,6 +31,7 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     Args:
         style_B: (1, C, H, W) x0 of the style image.
         seed: candidate i draws its noise from `seed + i`.
+        lpips: perceptual distances (B,) of two batches; not called for a single candidate.
 
     Yields:
         (1, C, H, W) x0, `config.candidates` times; each is the best so far.
@@ -35,7 +41,6 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
     start = steps[0]
     if config.release_seam:
         start = TimestepGrid.evenly(config.steps).decoding(count + 1)[0]
-    lpips = load_judges(device=base.device).lpips
     model, learned_variance = base.unconditional()
     best, least = style_B, float("inf")
 
@@ -53,6 +58,9 @@ def bridge(base: Base, style_B: Tensor, config: BridgeConfig, seed: int) -> Iter
             )
         if base.in_pixels:
             twin = twin.clamp(-1, 1)
+        if config.candidates == 1:
+            yield twin
+            return
         with torch.no_grad():
             apart = lpips(base.to_picture(twin), base.to_picture(style_B)).mean()
             distance = 10 * (twin - style_B).abs().mean() + apart

@@ -65,7 +65,7 @@ class Collection:
             "base_hash": workshop.base.hash,
             "config": dataclasses.asdict(workshop.config),
             "content": workshop.bank.content,
-            "embedder": workshop.embedder,
+            "embedder": workshop.config.embedder,
             "seed": seed,
             "version": __version__,
         }

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.compiled import compile_in_place
-from osasis.config.presets import LearnConfig
+from osasis.config.presets import EMBEDDED, LearnConfig
 from osasis.device import mixed_precision
 from osasis.learn.losses import Critic, Seen
-from osasis.perception.judges import VggJudges, load_judges
+from osasis.perception.judges import VggJudges
 from osasis.perception.protocol import Embedder
-from osasis.perception.registry import DEFAULT_EMBEDDER, get_embedder
+from osasis.perception.registry import get_embedder
 from osasis.perception.similarity import cosine_distance
 from osasis.perception.vgg import STATISTICS_LAYERS, VggTrunk, shrink
 
@@ -80,6 +80,8 @@ class SeparateCritic:
     Args:
         embedder: what directions are measured with.
         judges: LPIPS, and the trunk for the structure loss.
+        content_size: largest side in pixels at which pictures are looked at for directions and
+            structure.
         windows: windows a side, each embedded by itself; 1 is the whole picture.
         structure: whether the structure loss is wanted.
         mixed: whether embedder and trunk multiply in bfloat16.
@@ -89,15 +91,18 @@ class SeparateCritic:
         self,
         embedder: Embedder,
         judges: VggJudges,
+        content_size: int | None = None,
         *,
         windows: int = 1,
         structure: bool = False,
         mixed: bool = False,
     ) -> None:
-        self._embedder, self._judges = embedder, judges
+        self._embedder, self._judges, self._content_size = embedder, judges, content_size
         self._windows, self._structure, self._mixed = windows, structure, mixed
 
     def look(self, x: Tensor) -> Seen:
+        if self._content_size is not None:
+            x = shrink(x, self._content_size)
         return Seen(
             self._embed(x),
             self._of_windows(x) if self._windows > 1 else None,
@@ -148,18 +153,22 @@ def positions(activations: Sequence[Tensor]) -> Tensor:
 
 
 def load_critic(
-    embedder: str | None, config: LearnConfig, device: torch.device, *, compiled: bool = False
+    config: LearnConfig, judges: VggJudges, device: torch.device, *, compiled: bool = False
 ) -> Critic:
-    """The critic for an embedder's name (see `get_embedder`); None is the embedded VGG one.
+    """The critic of a configuration.
 
-    `compiled` is whether to compile the trunk of VGG.
+    Args:
+        judges: LPIPS with the configuration's layers, on `device`.
+        compiled: whether to compile the trunk of VGG.
+
+    Raises:
+        UserError: an unknown embedder, or one that is not on this machine.
     """
-    judges = load_judges(device=device)
     if compiled:
         compile_in_place(judges.trunk)
     windows, mixed = config.direction_windows, config.mixed_precision
     structure = config.weights.structure > 0
-    if embedder is None or embedder == DEFAULT_EMBEDDER:
+    if config.embedder == EMBEDDED:
         return VggCritic(
             judges,
             config.content_judge_size,
@@ -167,5 +176,14 @@ def load_critic(
             structure=structure,
             mixed=mixed,
         )
-    chosen = get_embedder(embedder, device, release_preprocessing=config.release_preprocessing)
-    return SeparateCritic(chosen, judges, windows=windows, structure=structure, mixed=mixed)
+    chosen = get_embedder(
+        config.embedder, device, release_preprocessing=config.release_preprocessing
+    )
+    return SeparateCritic(
+        chosen,
+        judges,
+        config.content_judge_size,
+        windows=windows,
+        structure=structure,
+        mixed=mixed,
+    )

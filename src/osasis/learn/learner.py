@@ -62,12 +62,11 @@ class StyleLearner:
         config: a preset, or one changed with `dataclasses.replace`.
         seed: seed of the bridge, of new weights and of the order of photos.
         name: what the style is called.
-        embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
         snapshot: file to keep progress in; learning continues from it where it exists.
-        workshop: what it shares with other styles of the same base, configuration and embedder.
+        workshop: what it shares with other styles of the same base and configuration.
 
     Raises:
-        UserError: levels the base does not have, or an embedder that is not there.
+        UserError: levels the base does not have, or judges that are not there.
     """
 
     def __init__(
@@ -78,13 +77,11 @@ class StyleLearner:
         *,
         seed: int = 0,
         name: str = "",
-        embedder: str | None = None,
         snapshot: Path | None = None,
         workshop: Workshop | None = None,
     ) -> None:
         self.base, self.config, self.seed, self.name = base, config, seed, name
-        self._workshop = workshop or Workshop(base, config, embedder)
-        self.embedder = self._workshop.embedder
+        self._workshop = workshop or Workshop(base, config)
         self._thumbnail = fit_square(style_image, base.image_size)
         self._picture_B = to_tensor(self._thumbnail).to(base.device)
         self._style_B = base.to_x0(self._picture_B)
@@ -99,7 +96,7 @@ class StyleLearner:
         self._trainee = Trainee(base, config, seed, inputs, compiled=compiled)
         content = self._workshop.bank.content
         picture = self._thumbnail.tobytes()
-        identity = (base.hash, repr(config), seed, self.embedder, content, picture)
+        identity = (base.hash, repr(config), seed, content, picture)
         self._snapshot = Snapshot(snapshot, identity) if snapshot else None
 
     def _spn_inputs(self) -> int:
@@ -132,7 +129,8 @@ class StyleLearner:
         if self._snapshot is not None:
             self._restore(self._snapshot)
         if self._style_A is None and self.config.critic == "directions":
-            candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed)
+            lpips = self._workshop.judges.lpips
+            candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed, lpips)
             for done, self._style_A in enumerate(candidates, 1):
                 yield StepRecord("bridge", done, self.config.bridge.candidates, {})
         for done in self._workshop.bank.fill():
@@ -151,7 +149,7 @@ class StyleLearner:
         """A function that makes one update on pictures of noise: what a step costs, not a style."""
         c, base = self.config, self.base
         noise = torch.randn(c.batch_size, *self._picture_B.shape[1:]).clamp(-1, 1)
-        shop = Workshop(base, c, self.embedder, noise, compiled=self._workshop.compiled)
+        shop = Workshop(base, c, noise, compiled=self._workshop.compiled)
         list(shop.bank.fill())
         # not from the style image itself: a direction of length 0 gives no finite loss
         objective = self._objective(shop, base.to_x0(noise[:1]))
@@ -167,7 +165,7 @@ class StyleLearner:
         trainee.set_rates(self.updates)
         return update(
             trainee.student, trainee.optimizers, content, style, step, judge,
-            c.spn, clip=self._route.clip, portions=self._workshop.portions,
+            c.spn, route=self._route, portions=self._workshop.portions,
         )  # fmt: skip
 
     def _objective(self, shop: Workshop, style_A: Tensor | None) -> Objective:
@@ -227,9 +225,9 @@ class StyleLearner:
             name=self.name,
             base_name=base.name,
             base_hash=base.hash,
-            preset=c.preset,
+            preset=c.title,
             seed=self.seed,
-            embedder=self.embedder,
+            embedder=c.embedder,
             lambda_spn=c.spn.weight,
             style_levels=levels,
             updates=self.updates,
@@ -298,23 +296,25 @@ def learn_style(
         preset: "fast", "paper", "release", or a configuration.
         seed: the same seed gives the same style on the same machine.
         name: what the style is called; the file's name by default.
-        embedder: see `osasis.perception.registry.get_embedder`.
+        embedder: in place of the preset's, see `LearnConfig.judged_by`.
         photos: photos to learn on, such as those that are to be redrawn; as many are used as the
             preset's bank holds. Without any they are drawn from the base, as in the paper.
         on_step: called with every step's record.
 
     Raises:
-        UserError: an unreadable picture, an unknown preset or embedder.
+        UserError: an unreadable picture, an unknown preset or embedder, judges that are not here.
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
             raise UserError(f"no preset {preset!r}: there are {', '.join(PRESETS)}")
         preset = PRESETS[preset]
+    if embedder is not None:
+        preset = preset.judged_by(embedder)
     if name is None:
         name = "" if isinstance(image, Image.Image) else Path(image).stem
     base = base or load_base()
     squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
-    workshop = Workshop(base, preset, embedder, squares)
+    workshop = Workshop(base, preset, squares)
     learner = StyleLearner(base, load_image(image), preset, seed=seed, name=name, workshop=workshop)
     with contextlib.closing(learner.steps()) as steps:
         for record in steps:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from osasis.config.presets import SPNSettings
-from osasis.device import mixed_precision
+from osasis.device import is_out_of_memory, mixed_precision
 from osasis.diffusion.ddim import ddim_step
+from osasis.diffusion.route import Route
 from osasis.diffusion.sample import timesteps
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError
@@ -77,9 +78,9 @@ class Prediction:
 
 
 def predict(
-    student: Student, content: Branch, style: Branch, step: Step, spn: SPNSettings, *, clip: bool
+    student: Student, content: Branch, style: Branch, step: Step, spn: SPNSettings, *, route: Route
 ) -> Prediction:
-    """Move both branches one step with eps_B and SPN (Eqs. 12 to 14), in one batch.
+    """Move both branches one step of `route` with eps_B and SPN (Eqs. 12 to 14), in one batch.
 
     Either branch may be empty.
     """
@@ -87,12 +88,13 @@ def predict(
     count = len(content.x0)
     factor = torch.full((len(x0), 1, 1, 1), spn.weight, dtype=x0.dtype, device=x0.device)
     factor[count:] = spn.style_weight
+    factor *= route.structure_scale(step)
     structure = factor * spn_term(student.spn, x0, step, index_time=spn.index_time)
     x_t = torch.cat([content.x_t, style.x_t]) + structure
     z_sem = torch.cat([content.z_sem, style.z_sem])
     conditioning = Conditioning.plain(z_sem, student.diffae.num_levels)
     eps_hat = student.eps(x_t, timesteps(x_t, step.t), conditioning)
-    x_s, x0_hat = ddim_step(x_t, eps_hat, step, clip=clip)
+    x_s, x0_hat = ddim_step(x_t, eps_hat, step, clip=route.clip)
     return Prediction(x0_hat[:count], x0_hat[count:], x_s[:count].detach(), x_s[count:].detach())
 
 
@@ -114,7 +116,7 @@ def update(
     judge: Judge,
     spn: SPNSettings,
     *,
-    clip: bool,
+    route: Route,
     portions: Portions | None = None,
 ) -> UpdateResult:
     """One update of eps_B and SPN through a single step of the walk down from t0.
@@ -123,6 +125,7 @@ def update(
 
     Args:
         style: of the style image, which the paper's losses redraw too; it may be empty.
+        route: what `step` is a move of.
         portions: how many pictures, the style image among them, are in memory at once; the
             gradients are those of the whole batch up to rounding, unless dropout is active. None
             begins with all.
@@ -139,7 +142,7 @@ def update(
             part = slice(first, first + at_once)
             # the style image is the last of the pictures
             last = slice(0, len(style.x0) if part.stop >= pictures else 0)
-            predicted = predict(student, content[part], style[last], step, spn, clip=clip)
+            predicted = predict(student, content[part], style[last], step, spn, route=route)
             losses = judge(predicted, part)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             parts.append((losses, predicted))
@@ -176,7 +179,9 @@ def _step(optimizers: Sequence[Optimizer]) -> None:
     try:
         for optimizer in optimizers:
             optimizer.step()
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         # weights may be half changed, so that trying again would be wrong
         raise OsasisError(
             "too little memory for Adam's step", hint="end other programs that use the device"

@@ -17,8 +17,8 @@ from osasis.learn.losses import Critic, Seen, join, split
 from osasis.learn.photo_bank import PhotoBank
 from osasis.learn.portions import Portions, portions_for
 from osasis.learn.region_critic import RegionCritic
-from osasis.perception.judges import load_judges
-from osasis.perception.registry import DEFAULT_EMBEDDER
+from osasis.perception.judges import VggJudges
+from osasis.perception.registry import check_judges, judges_of
 
 
 class Workshop:
@@ -29,27 +29,28 @@ class Workshop:
     Args:
         base: the photo domain.
         config: how the styles are learned.
-        embedder: see `osasis.perception.registry.get_embedder`; None is the embedded one.
         photos: (N, 3, H, W) in [-1, 1], what to learn on (`squares_of`); None draws photos from the
             base, as in the paper.
         compiled: whether U-Net and VGG are compiled while learning; None compiles where it pays.
+
+    Raises:
+        UserError: judges that are not on this machine; the message says what fetches them.
     """
 
     def __init__(
         self,
         base: Base,
         config: LearnConfig,
-        embedder: str | None = None,
         photos: Tensor | None = None,
         *,
         compiled: bool | None = None,
     ) -> None:
+        check_judges(config.embedder, config.lpips_layers, whose=config.title)
         self.base, self.config = base, config
         if compiled is None:
             # dropout that is active draws other random numbers when it is compiled
             compiled = compiling_pays(base.device, config.updates) and not config.train_mode
         self.compiled = compiled
-        self.embedder = embedder or DEFAULT_EMBEDDER
         self.bank: ContentBank | PhotoBank = (
             ContentBank(base, config.bank, config.learn_route)
             if photos is None
@@ -58,21 +59,29 @@ class Workshop:
         self._seen: dict[int, Seen] = {}
 
     @cached_property
+    def judges(self) -> VggJudges:
+        """VGG and LPIPS, for bridge and critic."""
+        return judges_of(self.config.lpips_layers, self.base.device)
+
+    @cached_property
     def critic(self) -> Critic:
         """The judges of pictures.
 
         Raises:
             UserError: an embedder that is not there.
         """
-        return load_critic(self.embedder, self.config, self.base.device, compiled=self.compiled)
+        return load_critic(self.config, self.judges, self.base.device, compiled=self.compiled)
 
     @cached_property
     def region_critic(self) -> RegionCritic:
         """The judge of regions."""
         c, base = self.config, self.base
-        trunk = load_judges(device=base.device).trunk
         return RegionCritic(
-            trunk, base.to_picture, base.factor, c.region_weights, mixed=c.mixed_precision
+            self.judges.trunk,
+            base.to_picture,
+            base.factor,
+            c.region_weights,
+            mixed=c.mixed_precision,
         )
 
     @cached_property

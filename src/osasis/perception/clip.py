@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
 from osasis.config.artefacts import fetched_repository
@@ -53,7 +54,7 @@ class ClipEmbedder:
         Raises:
             UserError: `transformers` is not installed, or the weights are not here or incomplete.
         """
-        self.source = _locate(source)
+        self.source = locate(source)
         self.name = "clip" if self.source == CLIP_MODEL else f"clip:{self.source}"
         self.release_preprocessing = release_preprocessing
         self._transformers = _import_transformers()
@@ -113,8 +114,28 @@ class ClipEmbedder:
         return features
 
 
-def _locate(source: str | Path) -> str:
-    """A folder as its path, a hub id as it is."""
+def clip_is_missing() -> tuple[list[str], list[str]]:
+    """What the standard CLIP lacks on this machine, in words, and the commands that get it.
+
+    Both are empty where it can be loaded; nothing of it is loaded to find out.
+    """
+    missing, commands = [], []
+    if importlib.util.find_spec("transformers") is None:
+        missing.append("the package transformers")
+        commands.append(_INSTALL)
+    cached = try_to_load_from_cache(CLIP_MODEL, "config.json")
+    if fetched_repository(CLIP_MODEL) is None and not isinstance(cached, str):
+        missing.append("CLIP ViT-B/32 (605 MB)")
+        commands.append(_FETCH)
+    return missing, commands
+
+
+def locate(source: str | Path) -> str:
+    """A folder as its path, a hub id as it is.
+
+    Raises:
+        UserError: it is neither.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         return str(path)

@@ -1,16 +1,19 @@
-"""Embedders by name."""
+"""Embedders and LPIPS by name, and what of them is missing."""
 
 from __future__ import annotations
 
 import torch
 
+from osasis.config import artefacts
 from osasis.errors import UserError
-from osasis.perception.clip import CLIP_MODEL, ClipEmbedder
-from osasis.perception.judges import load_judges
+from osasis.perception.clip import CLIP_MODEL, ClipEmbedder, clip_is_missing, locate
+from osasis.perception.judges import VggJudges, load_judges
 from osasis.perception.protocol import Embedder
 from osasis.perception.vgg import VggStatistics
 
 DEFAULT_EMBEDDER = VggStatistics.name
+WHOLE_VGG = "lpips-vgg16"  # what is fetched for the fifth layer
+SHIPPED_STAGES = 4
 
 
 def get_embedder(
@@ -31,12 +34,60 @@ def get_embedder(
     """
     if name is None or name == VggStatistics.name:
         return load_judges(device=device).statistics
+    source = _clip_source(name)
+    return ClipEmbedder(source, device=device, release_preprocessing=release_preprocessing)
+
+
+def _clip_source(name: str) -> str:
+    """Folder or hub id of the CLIP that `name` stands for.
+
+    Raises:
+        UserError: it is no name of an embedder.
+    """
     kind, _, source = name.partition(":")
     if kind == "clip" and (source or name == "clip"):
-        return ClipEmbedder(
-            source or CLIP_MODEL, device=device, release_preprocessing=release_preprocessing
-        )
+        return source or CLIP_MODEL
     raise UserError(
         f"there is no embedder named '{name}'",
         hint=f"use {VggStatistics.name}, clip, or clip:FOLDER_OR_HUB_ID",
     )
+
+
+def judges_of(lpips_layers: int, device: torch.device) -> VggJudges:
+    """VGG16 with LPIPS of so many layers: 4 in the package, 5 as published and fetched.
+
+    Raises:
+        UserError: the fifth is not on this machine.
+        OsasisError: its file is damaged.
+    """
+    path = None if lpips_layers == SHIPPED_STAGES else artefacts.path(WHOLE_VGG)
+    return load_judges(path, device)
+
+
+def check_judges(embedder: str, lpips_layers: int, *, whose: str) -> None:
+    """Refuse judges that are not on this machine, all at once, before hours are spent.
+
+    Args:
+        embedder: see `get_embedder`.
+        lpips_layers: see `judges_of`.
+        whose: what asks for them, to be said in the message.
+
+    Raises:
+        UserError: one or both are missing, with their sizes and what fetches them; an embedder
+            that does not exist.
+    """
+    missing, commands = [], []
+    source = "" if embedder == DEFAULT_EMBEDDER else locate(_clip_source(embedder))
+    if source == CLIP_MODEL:
+        what, how = clip_is_missing()
+        missing += what
+        commands += how
+    if lpips_layers > SHIPPED_STAGES and artefacts.fetched(WHOLE_VGG) is None:
+        missing.append("LPIPS with five layers of VGG16 (553 MB to fetch, 59 MB kept)")
+        commands.append(f"osasis models fetch {WHOLE_VGG}")
+    if missing:
+        raise UserError(
+            f"{whose} judges pictures with {' and '.join(missing)}, which this machine lacks",
+            hint=f"{' && '.join(commands)}\nor judge with what is in the package, which gives "
+            f"other results and is written into the style: --embedder {DEFAULT_EMBEDDER}",
+        )

@@ -35,7 +35,8 @@ class StylePart:
         z_style: (1, z_dim).
         levels: U-Net levels that see `z_style`.
         spn, settings: its structure-preserving network, lambda_spn as `settings.weight`.
-        wardrobe: what its photos are dressed in before they are inverted; None leaves them.
+        wardrobe: statistics of the style's regions; None where it was not learned by region.
+        dress: whether photos are dressed in it before they are inverted.
     """
 
     share: float
@@ -44,6 +45,7 @@ class StylePart:
     spn: SPN
     settings: SPNSettings
     wardrobe: Wardrobe | None = None
+    dress: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,9 @@ class Look:
                 inputs.append(x0)
                 continue
             seen = part.wardrobe.maps(maps)
-            dressed = part.wardrobe.dress(x0, seen)
-            moved = moved + part.share * (dressed - x0)
+            dressed = part.wardrobe.dress(x0, seen) if part.dress else None
+            if dressed is not None:
+                moved = moved + part.share * (dressed - x0)
             inputs.append(part.wardrobe.spn_input(x0, dressed, seen))
         return x0 + self.strength * moved, tuple(inputs)
 
@@ -176,6 +179,7 @@ def blend(
                 style.spn(base.device),
                 replace(manifest.config.spn, weight=weight),
                 _wardrobe(style, base),
+                manifest.config.dress,
             )
         )
     diffae.eval().requires_grad_(False)

@@ -56,6 +56,8 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
         style_levels=default_style_levels(base.num_levels),
         updates=0,
         version=__version__,
-        config=replace(PAPER, preset=PREVIEW, iterations=0, stylize_route=_ROUTE, spn=_SPN),
+        config=replace(
+            PAPER, preset=PREVIEW, iterations=0, stylize_route=_ROUTE, spn=_SPN, embedder="none"
+        ),
     )
     return Style(manifest, picture, tensors)
