@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 
 from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, load_evaluation
+from osasis.evaluate.painters import learn_config
 from osasis.evaluate.report import write_report
 from osasis.evaluate.run import Evaluation
+from osasis.formats.style_file import Style
 
 from ..conftest import picture
 
@@ -35,13 +38,18 @@ preset = "fast"
 stylize = {{ swap_codes = true }}
 {settings}"""
 
+LEARNED = """
+[[methods]]
+name = "ours"
+learned = "learned"
+"""
+
 # the fewest steps that learn at all
 SETTINGS = """
 [methods.set]
 iterations = 4
 batch_size = 2
 bank = { size = 2, latent_steps = 3, decode_steps = 2 }
-bridge = { steps = 4 }
 learn_route = { invert_steps = 8, decode_steps = 8, t0_ratio = 0.15 }
 stylize_route = { invert_steps = 8, decode_steps = 8, t0_ratio = 0.15 }
 """
@@ -108,3 +116,33 @@ def test_a_changed_photo_is_redrawn(config: EvaluationConfig, tmp_path: Path) ->
     picture(99).save(tmp_path / "photos" / "p.png")
     after = [o for g in evaluation(config, tmp_path / "r").groups for o in g.outputs]
     assert len(set(before) & set(after)) == len(before) / 2
+
+
+def test_a_style_learned_anew_under_the_same_name_is_redrawn(
+    tiny_base_path: Path, tiny_style: Style, tmp_path: Path
+) -> None:
+    for folder in ("photos", "a", "learned"):
+        (tmp_path / folder).mkdir()
+    picture(1).save(tmp_path / "photos" / "p.png")
+    picture(2).save(tmp_path / "a" / "s.png")
+    text = METHODS.format(base=tiny_base_path, settings="").partition("[[methods]]")[0]
+    path = tmp_path / "methods.toml"
+    path.write_text(text.replace('b = "b"\n', "") + LEARNED)
+    pictures = []
+    for strength in (1.0, 3.0):
+        tensors = {k: strength * v for k, v in tiny_style.tensors.items()}
+        changed = Style(tiny_style.manifest, tiny_style.thumbnail, tensors)
+        changed.save(tmp_path / "learned" / "s.safetensors")
+        found = evaluation(load_evaluation(path), tmp_path / "report")
+        list(found.steps())
+        pictures.append(np.asarray(Image.open(found.groups[0].outputs[0])))
+        written = write_report(found, "osasis evaluate")
+        assert "ours,quick,a,s,p" in written[0].read_text()
+        assert "ours: learned as quick" in written[2].read_text()
+    assert not np.array_equal(*pictures)
+
+
+def test_rows_say_who_judged(config: EvaluationConfig) -> None:
+    """A preset with other judges than its own does not pass for it."""
+    changed = replace(config.methods[0], value="release", options={"embedder": "vgg16-stats"})
+    assert learn_config(changed).title == "release, judged by vgg16-stats"

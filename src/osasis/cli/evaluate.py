@@ -90,6 +90,11 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         metavar="DIR",
         help="photos on which all methods with a preset learn",
     )
+    parser.add_argument(
+        "--embedder",
+        metavar="NAME",
+        help="network that compares pictures while presets learn; see `osasis learn --help`",
+    )
     parser.add_argument("--base", metavar="NAME_OR_FILE", help="base of the presets")
     add_device(parser)
     return parser
@@ -111,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         base=args.base,
         preset=args.preset,
         content=args.content,
+        embedder=args.embedder,
     )
     networks = parse_networks(args.network)
     out: Path = args.output

@@ -105,6 +105,7 @@ def load_evaluation(
     base: str | None = None,
     preset: str | None = None,
     content: Path | None = None,
+    embedder: str | None = None,
 ) -> EvaluationConfig:
     """Read a TOML file; folders in it are relative to it, arguments replace what it says.
 
@@ -122,8 +123,10 @@ def load_evaluation(
     methods = tuple(_method(entry, here, path) for entry in raw.get("methods", ()))
     if preset is not None:
         methods = tuple(replace(m, value=preset) if m.kind == "preset" else m for m in methods)
+    learned = {"embedder": embedder} if embedder is not None else {}
     if content is not None:
-        learned = {"content": str(content)}
+        learned["content"] = str(content)
+    if learned:
         methods = tuple(
             replace(m, options=m.options | learned) if m.kind == "preset" else m for m in methods
         )

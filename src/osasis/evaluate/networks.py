@@ -22,17 +22,19 @@ class Network:
 
     Attributes:
         title: its name in reports.
-        artefact: what `osasis models fetch` calls it; None where it has to be given as a file.
+        artefact: what `osasis models fetch` calls it.
     """
 
     title: str
-    artefact: str | None
+    artefact: str
 
 
 NETWORKS = {
     "inception": Network("Inception-v3 of FID (TensorFlow 2015)", "inception-fid"),
     "art-inception": Network("Inception-v3 of ArtFID", "artfid-inception"),
-    "lpips": Network("VGG16 and LPIPS v0.1 heads, five layers (features.N.*, linN.*)", None),
+    "lpips": Network(
+        "VGG16 and LPIPS v0.1 heads, five layers (features.N.*, linN.*)", "lpips-vgg16"
+    ),
     "sface": Network("SFace", "sface"),
     "arcface": Network("ArcFace MobileFaceNet (WebFace600K)", "arcface"),
     "dino": Network("DINO ViT-B/8", "dino-vitb8"),
@@ -69,18 +71,12 @@ def network_path(name: str, given: Mapping[str, Path]) -> Path:
     """
     if name in given:
         return given[name]
-    network = NETWORKS[name]
-    if network.artefact is None:
-        raise UserError(
-            f"{network.title} is needed and was not given", hint=f"add --network {name}=FILE"
-        )
-    return artefacts.path(network.artefact)
+    return artefacts.path(NETWORKS[name].artefact)
 
 
 def here(name: str, given: Mapping[str, Path]) -> Path | None:
     """Where the network `name` lies; None where it was neither given nor fetched."""
-    artefact = NETWORKS[name].artefact
-    return given.get(name) or (artefacts.fetched(artefact) if artefact else None)
+    return given.get(name) or artefacts.fetched(NETWORKS[name].artefact)
 
 
 @lru_cache(maxsize=32)

@@ -20,6 +20,7 @@ from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method
 from osasis.evaluate.density import reconstruct
 from osasis.evaluate.peers import check_peer, run_peer
+from osasis.files import sha256
 from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
@@ -66,10 +67,14 @@ class Painters:
     def _trunk(self) -> VggTrunk:
         return load_judges(device=self._device).trunk
 
-    def identity(self, method: Method) -> str:
+    def identity(self, method: Method, style: Path | None = None) -> str:
         """What outputs depend on beside what the method says: the base, and this version's numbers.
 
-        Presets and peers change between versions; outputs of old values must not pass for new.
+        Presets and peers change between versions, and style files are learned anew under the same
+        name; outputs of old ones must not pass for new.
+
+        Args:
+            style: the style image; only outputs of style files depend on it.
         """
         if method.kind == "preset":
             return (
@@ -77,7 +82,17 @@ class Painters:
             )
         if method.kind == "peer":
             return repr(check_peer(method.value, method.options.get("set", {})))
+        if method.kind == "learned" and style is not None:
+            return f"{self.base.hash} {sha256(learned_file(method, style))}"
         return self.base.hash if method.kind in ("learned", "reconstruct") else ""
+
+    def learned_as(self, method: Method, style: Path | None) -> str:
+        """How the style of a method was learned, as style files say it; empty where none was."""
+        if method.kind == "preset":
+            return learn_config(method).title
+        if method.kind == "learned" and style is not None:
+            return load_style(learned_file(method, style)).manifest.preset
+        return ""
 
     def check(self, method: Method) -> None:
         """Refuse what cannot work before hours are spent on the rest.
@@ -119,12 +134,11 @@ class Painters:
 
     def _workshop(self, method: Method) -> Workshop:
         """What the styles of one way of learning share; one is kept, methods come in turn."""
-        config, embedder = learn_config(method), method.options.get("embedder")
-        content = method.options.get("content")
-        key = (config, embedder, content)
+        config, content = learn_config(method), method.options.get("content")
+        key = (config, content)
         if self._workshop_kept is None or self._workshop_kept[0] != key:
             squares = None if content is None else self._squares(content, config.bank.size)
-            workshop = Workshop(self.base, config, embedder, squares)
+            workshop = Workshop(self.base, config, squares)
             self._workshop_kept = key, workshop
         return self._workshop_kept[1]
 
@@ -158,15 +172,7 @@ class Painters:
     def _style(self, method: Method, picture: Path, name: str) -> Style:
         if method.kind == "preset":
             return load_style(self._style_file(method, name))
-        if method.value == "shipped":
-            return load_style(find_style(picture.stem))
-        found = sorted(Path(method.value).glob(f"{picture.stem}*.safetensors"))
-        if not found:
-            raise UserError(
-                f"{method.name}: {method.value} holds no style file for {picture.name}",
-                hint=f"osasis learn {picture} -o {Path(method.value) / picture.stem}.safetensors",
-            )
-        return load_style(found[0])
+        return load_style(learned_file(method, picture))
 
     def _redraw(
         self, method: Method, style: Style, photos: Sequence[Path]
@@ -187,6 +193,23 @@ class Painters:
             yield from to_images(reconstruct(self.base, self._tensor(photo), steps, seeds=seeds))
 
 
+def learned_file(method: Method, picture: Path) -> Path:
+    """The style file that a method of style files has for a style image.
+
+    Raises:
+        UserError: there is none.
+    """
+    if method.value == "shipped":
+        return find_style(picture.stem)
+    found = sorted(Path(method.value).glob(f"{picture.stem}*.safetensors"))
+    if not found:
+        raise UserError(
+            f"{method.name}: {method.value} holds no style file for {picture.name}",
+            hint=f"osasis learn {picture} -o {Path(method.value) / picture.stem}.safetensors",
+        )
+    return found[0]
+
+
 def learn_config(method: Method) -> LearnConfig:
     """The configuration of a preset method, its changes made.
 
@@ -195,7 +218,10 @@ def learn_config(method: Method) -> LearnConfig:
     """
     if method.value not in PRESETS:
         raise UserError(f"{method.name}: no preset {method.value!r}", hint=", ".join(PRESETS))
-    changed: LearnConfig = override(PRESETS[method.value], method.options.get("set", {}))
+    config = PRESETS[method.value]
+    if "embedder" in method.options:
+        config = config.judged_by(str(method.options["embedder"]))
+    changed: LearnConfig = override(config, method.options.get("set", {}))
     return changed
 
 

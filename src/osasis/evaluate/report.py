@@ -58,6 +58,7 @@ def facts_of(evaluation: Evaluation, command: str) -> dict[str, Any]:
             m.name: {m.kind: m.value if m.kind != "folder" else Path(m.value).name} | m.options
             for m in config.methods
         },
+        "learned_as": learned_as(evaluation),
         "metrics": result.infos,
         "not_computed": evaluation.skipped,
         "notes": result.notes,
@@ -66,6 +67,15 @@ def facts_of(evaluation: Evaluation, command: str) -> dict[str, Any]:
         "differences_to_the_first_method": _plain(result.differences),
         "scores": [row_of(score) for score in result.scores],
     }
+
+
+def learned_as(evaluation: Evaluation) -> dict[str, str]:
+    """Preset and judges of every method that learned; of style files, all that occur."""
+    found: dict[str, list[str]] = {}
+    for group in evaluation.groups:
+        if group.learned_as:
+            found.setdefault(group.method.name, []).append(group.learned_as)
+    return {name: "; ".join(dict.fromkeys(titles)) for name, titles in found.items()}
 
 
 def _plain(cells: Cells) -> dict[str, Any]:
@@ -79,9 +89,10 @@ def _plain(cells: Cells) -> dict[str, Any]:
 
 
 def row_of(score: Score) -> dict[str, Any]:
-    """One output's row: method, source, style, photo, then its scores."""
+    """One output's row: method, how it was learned, source, style, photo, then its scores."""
     return {
         "method": score.group.method.name,
+        "learned_as": score.group.learned_as,
         "source": score.group.source,
         "style": score.group.style_name,
         "photo": score.photo.stem,
@@ -129,7 +140,8 @@ def markdown(evaluation: Evaluation, facts: dict[str, Any]) -> str:
         f"| {key} | " + " | ".join(str(info[s]) for s in shown) + " |"
         for key, info in facts["metrics"].items()
     ]
-    lines += ["", *(f"- {note}" for note in facts["notes"])]
+    learned = [f"- {name}: learned as {title}" for name, title in facts["learned_as"].items()]
+    lines += ["", *learned, *(f"- {note}" for note in facts["notes"])]
     if facts["not_computed"]:
         lines += [
             f"- Not computed, their networks were not given: {', '.join(facts['not_computed'])}."

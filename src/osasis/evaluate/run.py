@@ -39,12 +39,18 @@ NO_STYLE = "-"
 
 @dataclass(frozen=True)
 class Group:
-    """Outputs of one method for one style: a path per photo, in the order of the photos."""
+    """Outputs of one method for one style.
+
+    Attributes:
+        outputs: a path per photo, in the order of the photos.
+        learned_as: the preset and its judges; empty where nothing was learned.
+    """
 
     method: Method
     source: str
     style: Path | None
     outputs: tuple[Path, ...]
+    learned_as: str = ""
 
     @property
     def style_name(self) -> str:
@@ -158,10 +164,11 @@ class Evaluation:
                 one = len(pairs) == 1
                 outputs = folder_outputs(method, style, self.photos, one_style=one)
             else:
-                folder = self.out / "outputs" / method.slug(self._painters.identity(method))
+                folder = self.out / "outputs" / method.slug(self._painters.identity(method, style))
                 folder = folder / _named(source, style)
                 outputs = [folder / name for name in self._output_names]
-            yield Group(method, source, style, tuple(outputs))
+            learned_as = self._painters.learned_as(method, style)
+            yield Group(method, source, style, tuple(outputs), learned_as)
 
     def _make_outputs(self) -> Iterator[Tick]:
         made = [g for g in self.groups if g.method.kind != "folder"]
