@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from osasis.base import Base, save_base
 from osasis.cli.main import parse
+from osasis.config.catalogue import assets
+from osasis.imaging.load import load_image
+from osasis.stylize.demo import PHOTO
+
+from ..conftest import picture
+from ..unit.test_style import QUICK
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,10 +57,70 @@ def test_make_targets_exist() -> None:
 
 
 def test_method_names_functions_and_tests_that_exist() -> None:
-    tests = "\n".join(p.read_text() for p in (ROOT / "tests").rglob("test_*.py"))
     text = (ROOT / "docs" / "METHOD.md").read_text()
-    for name in re.findall(r"`(?:parity|oracle|unit): (test_\w+)`", text):
-        assert f"def {name}(" in tests, name
-    sources = "\n".join(p.read_text() for p in (ROOT / "src").rglob("*.py"))
-    for dotted in re.findall(r"`((?:diffusion|models|learn|stylize)\.[a-z_]+\.\w+)", text):
-        assert re.search(rf"(def|class) {dotted.rsplit('.', 1)[1]}\b", sources), dotted
+    named = re.findall(r"`(parity|oracle|unit): (test_\w+)(\.py)?`", text)
+    assert len(named) > 20
+    for folder, name, is_file in named:
+        tests = sorted((ROOT / "tests" / folder).glob("test_*.py"))
+        if is_file:
+            assert f"{name}.py" in [path.name for path in tests]
+        else:
+            assert any(f"def {name}(" in path.read_text() for path in tests), (folder, name)
+    rooms = "|".join(p.name for p in (ROOT / "src" / "osasis").iterdir() if p.is_dir())
+    dotted = re.findall(rf"`((?:{rooms})(?:\.\w+)+)`", text)
+    assert len(dotted) > 20
+    for name in dotted:
+        resolve(name)
+
+
+def resolve(dotted: str) -> object:
+    """What a name below `osasis` stands for, every part of it."""
+    parts = dotted.split(".")
+    found: object = importlib.import_module("osasis." + parts[0])
+    for number, part in enumerate(parts[1:], start=2):
+        if isinstance(found, types.ModuleType) and not hasattr(found, part):
+            importlib.import_module("osasis." + ".".join(parts[:number]))
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_tables_are_tables(page: Path) -> None:
+    """A head, a rule, rows of as many cells, and an empty line on both sides."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for block in re.split(r"\n\s*\n", text):
+        lines = [line for line in block.strip("\n").splitlines() if not line.startswith("    ")]
+        if not any(line.startswith("|") for line in lines):
+            continue
+        assert all(line.startswith("|") for line in lines), f"text in a table: {block[:300]}"
+        cells = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(cells) == 1, f"rows of {cells} cells: {block[:300]}"
+        assert re.fullmatch(r"[|:\- ]+", lines[1]), f"no rule below the head: {block[:300]}"
+
+
+def test_the_python_in_the_readme_runs(tiny_base: Base, tmp_path: Path) -> None:
+    """On a base of faces and with a preset that are quick; whole photos come back."""
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    statistics = tiny_base.z_mean, tiny_base.z_std
+    path, notes = tmp_path / "faces.safetensors", {"domain": "faces"}
+    save_base(path, "faces", tiny_base.diffae, tiny_base.latent_net, *statistics, notes=notes)
+    photo = load_image(assets() / "photos" / PHOTO).resize((600, 500))
+    picture(1).save(tmp_path / "painting.jpg")
+    photo.save(tmp_path / "me.jpg")
+    code = code.replace('"faces-128"', repr(str(path))).replace(
+        "base=base", "base=base, preset=QUICK"
+    )
+    for name in ("painting.jpg", "me.jpg"):
+        code = code.replace(f'"{name}"', repr(str(tmp_path / name)))
+    names: dict[str, Any] = {"QUICK": QUICK}
+    exec(code, names)
+    assert [image.size for image in names["pictures"]] == [photo.size]
+
+
+def test_contributing_names_what_ci_leaves_out() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    pattern = r"mark\.slow.*?^(?:async )?def (test_\w+)"
+    slow = {name for text in sources for name in re.findall(pattern, text, re.M | re.S)}
+    assert len(slow) > 10
+    assert slow == set(re.findall(r"`(test_\w+)`", text))
