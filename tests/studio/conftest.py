@@ -26,7 +26,6 @@ from ..conftest import picture
 
 pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'osasis[studio]'")
 import httpx
-import uvicorn
 
 PRESET = LearnConfig(
     preset="tiny",
@@ -66,15 +65,12 @@ def running(base: Base, data: Path, **changes: Any) -> Iterator[tuple[str, Servi
     """A studio that listens; its address and its service."""
     preset = changes.pop("preset", PRESET)
     config = StudioConfig(data=data, port=free_port(), **changes)
-    from osasis.studio.app import build_app, import_gradio
+    from osasis.studio.app import build_app, import_gradio, server_of
 
     before = os.environ.get("GRADIO_TEMP_DIR", "")
     import_gradio(data / "uploads")
     service = Service(config, base, preset)
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(service), port=config.port, log_level="error", ws="none",
-                       timeout_graceful_shutdown=1)
-    )  # fmt: skip
+    server = server_of(config, build_app(service))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -64,10 +64,12 @@ def test_limits_of_one_and_of_all(tmp_path: Path) -> None:
     other.add(PHOTO, "c", note("x" * 600_000))
     with pytest.raises(UserError, match="disk is full"):
         store.visitor(new_token()).add(PHOTO, "d", note())
-    assert not store.check_upload()
+    with store.reserved(other, 1) as upload:
+        assert upload is None
     other.remove(other.items(PHOTO)[0])
     store.sweep()
-    assert store.check_upload()
+    with store.reserved(other, 1) as upload:
+        assert upload is not None
 
 
 def test_sweep_removes_what_has_expired_and_keeps_what_is_needed(tmp_path: Path) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
+import io
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 
 from osasis.config.catalogue import assets, paintings
 from osasis.errors import OsasisError, UserError
@@ -21,6 +21,7 @@ from osasis.studio.settings import settings_from
 from osasis.studio.store import RESULT, Visitor
 from osasis.studio.work import EXAMPLES, PREVIEW_FILE
 
+_PIECE = 1 << 18  # bytes
 _INLINE = (VIEW, THUMBNAIL, BEFORE, PREVIEW_FILE, PICTURE)
 
 
@@ -31,7 +32,9 @@ def visitor_of(service: Service, request: gr.Request | Request) -> Visitor:
         UserError: nobody is known.
     """
     inner = request.request if isinstance(request, gr.Request) else request
-    return service.store.visitor(getattr(inner.state, "visitor", "") if inner is not None else "")
+    state = inner.state if inner is not None else None
+    token, address = (getattr(state, key, "") for key in ("visitor", "address"))
+    return service.store.visitor(token, address)
 
 
 def described(service: Service, visitor: Visitor, job: Job) -> dict[str, Any]:
@@ -119,6 +122,42 @@ def plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+class _Sink(io.RawIOBase):
+    """What a zip archive is written to: gives its bytes away as they come."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._bytes += data
+        return len(data)
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        taken = bytes(self._bytes)
+        self._bytes.clear()
+        return taken
+
+
+def zipped(files: Sequence[tuple[Path, str]]) -> Iterator[bytes]:
+    """A zip archive of files under new names, piece by piece: neither disk nor memory holds it."""
+    sink = _Sink()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        for path, name in files:
+            try:
+                source = path.open("rb")
+            except OSError:
+                continue  # expired or deleted meanwhile
+            with source, archive.open(zipfile.ZipInfo(name), "w") as target:
+                while piece := source.read(_PIECE):
+                    target.write(piece)
+                    yield sink.take()
+    yield sink.take()
+
+
 def add_files(app: FastAPI, service: Service) -> None:
     """Add the visitor's files, the examples and our own style sheet."""
     examples = {name: assets() / "studio" / f"{name}.webp" for name in EXAMPLES} | paintings()
@@ -145,15 +184,13 @@ def add_files(app: FastAPI, service: Service) -> None:
             items = []
         if not items:
             return PlainTextResponse("there are no results yet", 404)
-        with tempfile.NamedTemporaryFile(
-            dir=service.store.uploads, suffix=".zip", delete=False
-        ) as out:
-            path = Path(out.name)
-            with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-                for number, item in enumerate(reversed(items), start=1):
-                    archive.write(item.file(PICTURE), f"{number:02d} {item.name}.png")
-        remove = BackgroundTask(path.unlink, missing_ok=True)
-        return FileResponse(path, filename="osasis-results.zip", background=remove)
+        numbered = enumerate(reversed(items), start=1)
+        files = [(item.file(PICTURE), f"{n:02d} {item.name}.png") for n, item in numbered]
+        return StreamingResponse(
+            zipped(files),
+            media_type="application/zip",
+            headers={"Content-Disposition": 'attachment; filename="osasis-results.zip"'},
+        )
 
     @app.get("/examples/{name}")
     def example(name: str) -> Response:

@@ -11,6 +11,8 @@ from typing import Any
 from osasis.errors import OsasisError, UserError
 from osasis.studio.config import StudioConfig
 
+SESSIONS = 300
+
 
 def _prepare(uploads: Path) -> None:
     """Tell Gradio where uploads go, and to call nobody; it reads this when it is imported."""
@@ -51,6 +53,8 @@ def build_app(service: Any) -> Any:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_files(app, service)
     page = build_page(service)
+    # what Gradio remembers of a page or call; a page that is open asks often enough to stay
+    page.state_session_capacity = SESSIONS
     page.has_launched = True  # its own check of paths is off in mounted pages otherwise
     gr.mount_gradio_app(
         app,
@@ -74,6 +78,26 @@ def build_app(service: Any) -> Any:
     return TrustedHostMiddleware(gated, allowed_hosts=hosts) if hosts else gated
 
 
+def server_of(config: StudioConfig, app: Any) -> Any:
+    """The uvicorn server of an application."""
+    import uvicorn
+
+    from osasis.studio.door import ALL, Door, protocol
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            log_level="warning",
+            http=protocol(Door()),
+            ws="none",
+            timeout_graceful_shutdown=3,
+            limit_concurrency=ALL + 100,  # the door keeps below it
+        )
+    )
+
+
 def serve(config: StudioConfig, ready: Callable[[], None]) -> None:
     """Load the base, listen, and work until Ctrl-C; `ready` is called before listening.
 
@@ -81,22 +105,11 @@ def serve(config: StudioConfig, ready: Callable[[], None]) -> None:
         UserError: no Gradio, no base, or an address that cannot be listened on.
     """
     import_gradio(config.data / "uploads")
-    import uvicorn
-
     from osasis.base import load_base
     from osasis.studio.service import Service
 
     service = Service(config, load_base(config.base, device=config.device))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build_app(service),
-            host=config.host,
-            port=config.port,
-            log_level="warning",
-            timeout_graceful_shutdown=3,
-            limit_concurrency=1000,
-        )
-    )
+    server = server_of(config, build_app(service))
     ready()
     try:
         server.run()

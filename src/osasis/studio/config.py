@@ -19,6 +19,7 @@ class Limits:
         photos: of one job, and of one upload.
         styles: of one visitor.
         waiting: jobs of one visitor that wait or run.
+        address_waiting: jobs of all visitors of one address that wait or run.
         all_waiting: jobs of everybody that wait or run.
         visitor_bytes: what one visitor's files may take.
         all_bytes: what everybody's files may take.
@@ -32,6 +33,7 @@ class Limits:
     photos: int = 20
     styles: int = 24
     waiting: int = 6
+    address_waiting: int = 60
     all_waiting: int = 300
     visitor_bytes: int = 600 * MEGABYTE
     all_bytes: int = 20_000 * MEGABYTE

@@ -7,8 +7,10 @@ import base64
 import binascii
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
@@ -17,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from osasis.errors import UserError
 from osasis.studio.config import StudioConfig
+from osasis.studio.door import group_of
 from osasis.studio.store import Store, is_token, new_token
 
 COOKIE, HEADER = "osasis_visitor", "x-osasis-visitor"
@@ -54,6 +57,9 @@ _BELOW = (
 )
 UPLOAD = "/gradio_api/upload"
 _JSON_BYTES = 1_000_000  # of any other request
+_PATIENCE = 20.0  # seconds for a body, or for the next piece of an upload
+_SLOWEST = 4096  # bytes a second of an upload, after that time
+_GUESSES = 8  # wrong passwords of one address that are looked at together
 # the page's own scripts come from here, and nothing is fetched from anywhere else
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
@@ -74,6 +80,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, config: StudioConfig, store: Store) -> None:
         self._app, self._config, self._store = app, config, store
+        self._guesses: dict[str, int] = {}  # by address, those that wait for their answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -86,19 +93,33 @@ class Gate:
             await refusal(scope, receive, send)
             return
         token, is_new = _token(scope)
-        scope.setdefault("state", {})["visitor"] = token
-        if scope["path"] == UPLOAD:
-            checked: Receive = _Limited(receive, self._config.limits.request_bytes)
-        else:
-            body = await _body(receive)
-            if body is None or not self._names_uploads_only(body):
-                await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(
-                    scope, receive, send
-                )
-                return
-            checked = _Replayed(body, receive)
+        address = address_of(scope)
+        scope.setdefault("state", {}).update(visitor=token, address=address)
         cookie = _cookie(token, scope) if is_new else None
-        await self._app(scope, checked, _answering(send, cookie))
+        if scope["path"] == UPLOAD:
+            limit = self._config.limits.request_bytes
+            length = int(Headers(scope=scope).get("content-length", limit))
+            with self._store.reserved(self._store.visitor(token, address), length) as upload:
+                if upload is not None:
+                    limited = _Limited(receive, limit)
+                    await self._app(scope, limited, _answering(send, cookie))
+                    upload.count = limited.came
+                else:
+                    full = PlainTextResponse("there is no room for more uploads", 507)
+                    await full(scope, receive, send)
+            return
+        try:
+            body = await asyncio.wait_for(_body(receive), _PATIENCE)
+        except asyncio.TimeoutError:
+            slow = PlainTextResponse("too slow", 408, {"Connection": "close"})
+            await slow(scope, receive, send)
+            return
+        if body is None or not self._names_uploads_only(body):
+            await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(
+                scope, receive, send
+            )
+            return
+        await self._app(scope, _Replayed(body, receive), _answering(send, cookie))
 
     def _names_uploads_only(self, body: bytes) -> bool:
         """Whether every file that a request names was uploaded.
@@ -119,9 +140,14 @@ class Gate:
 
     async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
+        if not self._is_own_page(headers):
+            return PlainTextResponse("only the studio's own page may ask", 403)
+        address = address_of(scope)
+        if self._guesses.get(address, 0) >= _GUESSES:
+            return PlainTextResponse("too many wrong passwords", 429)
         if not self._may_enter(headers):
             if "authorization" in headers:
-                await asyncio.sleep(1)  # guessing takes time
+                await self._slow_down(address)
             ask = {"WWW-Authenticate": 'Basic realm="OSASIS studio", charset="UTF-8"'}
             return PlainTextResponse("the password is missing or wrong", 401, ask)
         path = scope["path"]
@@ -131,9 +157,24 @@ class Gate:
         limit = self._config.limits.request_bytes
         if not length.isdigit() or int(length) > limit:
             return PlainTextResponse(f"a request may have at most {limit // 10**6} MB", 413)
-        if path == UPLOAD and not self._store.check_upload():
-            return PlainTextResponse("the studio's disk is full", 507)
         return None
+
+    async def _slow_down(self, address: str) -> None:
+        """A wrong password is answered the later, the more of them an address tries at once."""
+        self._guesses[address] = self._guesses.get(address, 0) + 1
+        try:
+            await asyncio.sleep(self._guesses[address])
+        finally:
+            self._guesses[address] -= 1
+            if not self._guesses[address]:
+                del self._guesses[address]
+
+    def _is_own_page(self, headers: Headers) -> bool:
+        """Whether a request comes from the studio's own page, or from no page at all."""
+        origin = headers.get("origin")
+        if origin is None:
+            return headers.get("sec-fetch-site") != "cross-site" or _is_visit(headers)
+        return urlsplit(origin).netloc in (headers.get("host", ""), *self._config.domains)
 
     def _may_enter(self, headers: Headers) -> bool:
         if self._config.password is None:
@@ -145,6 +186,16 @@ class Gate:
             return False
         expected = self._config.password.encode()
         return kind.lower() == "basic" and secrets.compare_digest(given, expected)
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from; all addresses of one IPv6 network are one."""
+    return group_of((scope.get("client") or ("",))[0])
+
+
+def _is_visit(headers: Headers) -> bool:
+    """Whether somebody follows a link to the page."""
+    return headers.get("sec-fetch-mode") == "navigate"
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -184,15 +235,25 @@ class _Replayed:
 
 
 class _Limited:
-    """`receive` that ends a request which sends more than `limit` bytes."""
+    """`receive` that ends an upload which sends more than `limit` bytes, or hardly any."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
+        self._receive, self._limit, self.came, self._whole = receive, limit, 0, False
+        self._began = time.monotonic()
 
     async def __call__(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self._left < 0 else message
+        if self._whole:  # what comes now is that the visitor leaves
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), _PATIENCE)
+        except asyncio.TimeoutError:
+            return {"type": "http.disconnect"}
+        self.came += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        late = time.monotonic() - self._began - _PATIENCE
+        if self.came > self._limit or (not self._whole and self.came < _SLOWEST * late):
+            return {"type": "http.disconnect"}
+        return message
 
 
 def _token(scope: Scope) -> tuple[str, bool]:
@@ -214,6 +275,8 @@ def _answering(send: Send, cookie: str | None) -> Send:
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
+            for name in [name for name in headers if name.startswith("access-control-")]:
+                del headers[name]  # Gradio lets pages of other ports of this machine read answers
             headers["X-Content-Type-Options"] = "nosniff"
             headers["Referrer-Policy"] = "no-referrer"
             headers["Content-Security-Policy"] = _POLICY

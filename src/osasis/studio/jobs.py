@@ -62,6 +62,7 @@ class Job:
     items: frozenset[str]
     work: Work
     created: float
+    address: str = ""
     state: str = QUEUED
     step: Step = field(default_factory=lambda: Step("waiting", 0, 1))
     seconds_left: float | None = None
@@ -93,12 +94,21 @@ class JobQueue:
         self._thread.start()
 
     def submit(
-        self, owner: str, kind: str, title: str, work: Work, items: frozenset[str] = frozenset()
+        self,
+        owner: str,
+        kind: str,
+        title: str,
+        work: Work,
+        items: frozenset[str] = frozenset(),
+        address: str = "",
     ) -> Job:
         """Put a job at the end of the line.
 
+        Args:
+            address: where the visitor asks from.
+
         Raises:
-            UserError: the visitor, or everybody together, has too many waiting.
+            UserError: the visitor, its address, or everybody together, has too many waiting.
         """
         with self._changed:
             waiting = [job for job in self._jobs.values() if job.state in OPEN]
@@ -107,10 +117,14 @@ class JobQueue:
                     f"{self._limits.waiting} of your jobs are waiting already",
                     hint="wait for one to finish, or cancel one",
                 )
+            if sum(job.address == address for job in waiting) >= self._limits.address_waiting:
+                raise UserError(
+                    "too many jobs of your network are waiting", hint="try again in a while"
+                )
             if len(waiting) >= self._limits.all_waiting:
                 raise UserError("the line is too long at the moment", hint="try again in a while")
             key = secrets.token_hex(16)
-            job = Job(key, owner, kind, title, items, work, self._clock())
+            job = Job(key, owner, kind, title, items, work, self._clock(), address)
             self._jobs[key] = job
             self._waiting.append(job)
             self._touch(job)

@@ -14,7 +14,7 @@ from osasis.errors import UserError
 from osasis.formats.style_file import load_style
 from osasis.imaging.load import load_image
 from osasis.studio.config import StudioConfig
-from osasis.studio.intake import STYLE_FILE, Intake
+from osasis.studio.intake import LEARNING, NEW, STYLE_FILE, Intake
 from osasis.studio.jobs import OPEN, Job, JobQueue
 from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, STYLE, Item, Store, Visitor, plain_name
@@ -42,9 +42,17 @@ class Service:
         self.studio = Studio(base, preset)
         self.intake = Intake(self.store, base)
         self._stop = threading.Event()
+        self._end_learning()
         self.sweep()
         self._sweeper = threading.Thread(target=self._sweep_forever, daemon=True)
         self._sweeper.start()
+
+    def _end_learning(self) -> None:
+        """Leave styles that a studio before was killed over as ones that can be resumed."""
+        for visitor in self.store.everybody():
+            for item in visitor.items(STYLE):
+                if item.data.get("state") == LEARNING:
+                    visitor.update(item, state=NEW)
 
     def sweep(self) -> int:
         """Remove what has expired; return how many items."""
@@ -171,7 +179,7 @@ class Service:
     def _submit(
         self, visitor: Visitor, kind: str, title: str, work: partial, items: Sequence[str]
     ) -> Job:
-        return self.queue.submit(visitor.id, kind, title, work, frozenset(items))
+        return self.queue.submit(visitor.id, kind, title, work, frozenset(items), visitor.address)
 
 
 def _styles(settings: Settings) -> list[str]:

@@ -11,6 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ KINDS = (STYLE, PHOTO, RESULT, SHEET)
 MAX_NAME = 60
 _ID = re.compile(r"[0-9a-f]{32}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
-_TEMPORARY_SECONDS = 900.0
+_TEMPORARY = 900.0  # seconds
+ADDRESS_SHARE = 0.25  # of all bytes, for the uploads of one address
 
 
 def new_token() -> str:
@@ -70,10 +72,10 @@ class Item:
 
 
 class Visitor:
-    """One visitor's things; made by `Store.visitor`."""
+    """One visitor's things, and the address it asks from; made by `Store.visitor`."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
-        self.folder, self._store = folder, store
+    def __init__(self, folder: Path, store: Store, address: str = "") -> None:
+        self.folder, self._store, self.address = folder, store, address
 
     @property
     def id(self) -> str:
@@ -171,8 +173,13 @@ class Store:
         folder.chmod(0o700)
         self._lock = threading.Lock()
         self._bytes = _size(self._visitors)
+        self._coming: list[Upload] = []
 
-    def visitor(self, token: str) -> Visitor:
+    def everybody(self) -> list[Visitor]:
+        """All visitors who keep something."""
+        return [Visitor(folder, self) for folder in self._visitors.iterdir() if folder.is_dir()]
+
+    def visitor(self, token: str, address: str = "") -> Visitor:
         """The visitor with a secret; its folder is made when something is kept.
 
         Raises:
@@ -181,7 +188,7 @@ class Store:
         if not is_token(token):
             raise UserError("no visitor is known", hint="open the page first, and allow its cookie")
         name = hashlib.sha256(token.encode()).hexdigest()[:32]
-        return Visitor(self._visitors / name, self)
+        return Visitor(self._visitors / name, self, address)
 
     def check_room(self, visitor: Visitor) -> None:
         """Refuse more where too much is kept already.
@@ -197,9 +204,32 @@ class Store:
         if self._bytes >= self.limits.all_bytes:
             raise UserError("the studio's disk is full", hint="try again later")
 
-    def check_upload(self) -> bool:
-        """Whether files on their way in still have room."""
-        return _size(self.uploads) + self._bytes < self.limits.all_bytes
+    @contextmanager
+    def reserved(self, visitor: Visitor, count: int) -> Iterator[Upload | None]:
+        """Keep room for `count` bytes while they are uploaded; None where there is none.
+
+        Uploads lie for a quarter of an hour: so long a visitor has `visitor_bytes` for them, and
+        an address `ADDRESS_SHARE` of everything.
+        """
+        limits, now = self.limits, self.clock()
+        with self._lock:
+            self._coming = [up for up in self._coming if up.is_open or up.began > now - _TEMPORARY]
+            mine = sum(up.count for up in self._coming if up.visitor == visitor.id)
+            near = sum(up.count for up in self._coming if up.address == visitor.address)
+            open_ = sum(up.count for up in self._coming if up.is_open)
+            there = _size(self.uploads) + self._bytes + open_
+            fits = (
+                mine + count <= limits.visitor_bytes
+                and near + count <= ADDRESS_SHARE * limits.all_bytes
+                and there + count <= limits.all_bytes
+            )
+            upload = Upload(visitor.id, visitor.address, now, count)
+            if fits:
+                self._coming.append(upload)
+        try:
+            yield upload if fits else None
+        finally:
+            upload.is_open = False
 
     def grew(self, count: int) -> None:
         """Note that `count` bytes were added."""
@@ -241,10 +271,21 @@ class Store:
         for folder, _, names in os.walk(self.uploads, topdown=False):
             for name in names:
                 path = Path(folder, name)
-                if path.lstat().st_mtime < now - _TEMPORARY_SECONDS:
+                if path.lstat().st_mtime < now - _TEMPORARY:
                     path.unlink(missing_ok=True)
             if Path(folder) != self.uploads and not any(Path(folder).iterdir()):
                 Path(folder).rmdir()
+
+
+@dataclass
+class Upload:
+    """An upload that has room: under way, or done a while ago."""
+
+    visitor: str
+    address: str
+    began: float
+    count: int
+    is_open: bool = True
 
 
 def _read(folder: Path) -> Item | None:

@@ -1,0 +1,247 @@
+"""One address that means harm: others are served meanwhile, and it gets its share at most."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from osasis.base import Base
+from osasis.errors import UserError
+from osasis.studio import gate
+from osasis.studio.config import Limits
+from osasis.studio.door import Door, group_of
+from osasis.studio.intake import LEARNING, NEW, PICTURE
+from osasis.studio.jobs import CANCELLED, QUEUED, RUNNING, JobQueue, Step
+from osasis.studio.service import Service
+from osasis.studio.settings import Settings
+from osasis.studio.store import RESULT, STYLE, Store, new_token
+
+from ..conftest import picture
+from .conftest import Client, png, running
+from .test_jobs import until
+
+
+def endpoint(address: str) -> tuple[str, int]:
+    url = httpx.URL(address)
+    return url.host, int(url.port or 80)
+
+
+def connected(address: str, data: bytes = b"") -> socket.socket:
+    opened = socket.create_connection(endpoint(address), timeout=20)
+    opened.sendall(data)
+    return opened
+
+
+def test_more_connections_than_the_server_takes(address: str) -> None:
+    held = [connected(address, b"GET / HT" if i % 2 else b"") for i in range(800)]
+    try:
+        began = time.monotonic()
+        assert Client(address).http.get("/theme.css").status_code == 200
+        assert time.monotonic() - began < 10
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_what_says_nothing_is_closed(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Door.__init__, "__defaults__", (*Door.__init__.__defaults__[:3], 1.0))
+    monkeypatch.setattr(gate, "_PATIENCE", 1.0)
+    slow_body = (
+        b"POST /gradio_api/call/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
+    )
+    slow_upload = slow_body.replace(b"call/status", b"upload")
+    with running(tiny_base, tmp_path) as (address, _):
+        for sent in (b"", b"GET / HTTP/1.1\r\nHost", slow_body, slow_upload):
+            with connected(address, sent) as one:
+                while one.recv(4096):  # an answer may come before the end
+                    pass
+
+
+def test_an_address_closes_its_own_most_silent_connection_first() -> None:
+    class Fake:
+        def __init__(self, since: float, busy: bool = False) -> None:
+            self.silent_since, self.busy, self.closed = since, busy, False
+            self.transport = self
+
+        def is_busy(self) -> bool:
+            return self.busy
+
+        def abort(self) -> None:
+            self.closed = True
+
+    door = Door(all_=4, from_one=2)
+    first, second, third = Fake(1, busy=True), Fake(2), Fake(3)
+    for one in (first, second, third):
+        door.enter(one, "10.0.0.1")
+    assert (first.closed, second.closed, third.closed) == (False, True, False)
+    third.busy = True
+    late = Fake(4)
+    door.enter(late, "10.0.0.1")
+    assert late.closed
+    others = [Fake(5 + i) for i in range(3)]
+    for i, one in enumerate(others):
+        door.enter(one, f"10.0.0.{2 + i}")
+    assert [one.closed for one in others] == [True, False, False]
+
+
+def test_an_ipv6_network_is_one_address() -> None:
+    assert group_of("2001:db8::1") == group_of("2001:db8::ffff:2")
+    assert group_of("2001:db8::1") != group_of("2001:db8:0:1::1")
+    assert group_of("::ffff:10.0.0.1") == group_of("10.0.0.1") == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_other_pages_cannot_upload_or_read(client: Client, headers: dict[str, str]) -> None:
+    files = {"files": ("a.png", png(1))}
+    assert client.http.post("/gradio_api/upload", files=files, headers=headers).status_code == 403
+    assert client.http.get("/config", headers=headers).status_code == 403
+    own = {"Origin": str(client.http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    answer = client.http.post("/gradio_api/upload", files=files, headers=own)
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    visit = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.http.get("/", headers=visit).status_code == 200
+
+
+def test_results_are_streamed(tiny_base: Base, tmp_path: Path) -> None:
+    with running(tiny_base, tmp_path) as (address, service):
+        client = Client(address)
+        visitor = service.store.visitor(client.http.cookies["osasis_visitor"])
+        noise = os.urandom(3_000_000)
+        for i in range(4):
+            visitor.add(
+                RESULT, f"r{i}", lambda folder: (folder / PICTURE).write_bytes(noise) and None
+            )
+        with client.http.stream("GET", "/results.zip") as answer:
+            pieces = answer.iter_bytes()
+            data = next(pieces)
+            assert not [p for p in service.store.uploads.rglob("*") if p.is_file()]
+            data += b"".join(pieces)
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    assert archive.testzip() is None
+    assert [archive.read(name) == noise for name in archive.namelist()] == [True] * 4
+
+
+def test_one_address_does_not_fill_the_line() -> None:
+    queue = JobQueue(Limits(waiting=3, address_waiting=4, all_waiting=6))
+    go = threading.Event()
+
+    def work() -> Generator[Step, None, None]:
+        yield Step("work", 0, 1)
+        go.wait(10)
+
+    try:
+        for i in range(4):
+            queue.submit(f"visitor {i}", "k", "t", work, address="a")
+        with pytest.raises(UserError, match="network"):
+            queue.submit("visitor 5", "k", "t", work, address="a")
+        queue.submit("visitor 6", "k", "t", work, address="b")
+    finally:
+        go.set()
+        queue.close()
+
+
+def test_room_is_kept_while_uploads_come(tmp_path: Path) -> None:
+    store = Store(tmp_path, Limits(visitor_bytes=400, all_bytes=1000))
+    one, other = store.visitor(new_token(), "a"), store.visitor(new_token(), "b")
+    near = store.visitor(new_token(), "a")
+    with store.reserved(one, 200) as first:
+        assert first is not None
+        for visitor, count, fits in ((one, 201, 0), (near, 51, 0), (near, 50, 1), (other, 250, 1)):
+            with store.reserved(visitor, count) as more:
+                assert (more is not None) == fits, count
+    with store.reserved(one, 201) as again:  # what has come still lies there
+        assert again is None
+
+
+def test_twenty_uploads_at_once_stay_within_the_limit(tiny_base: Base, tmp_path: Path) -> None:
+    limits = Limits(all_bytes=8_000_000)
+    with running(tiny_base, tmp_path, limits=limits) as (address, service):
+        data, seen = os.urandom(900_000), []
+
+        def upload() -> None:
+            files = {"files": ("a.png", data)}
+            seen.append(httpx.post(f"{address}/gradio_api/upload", files=files).status_code)
+
+        threads = [threading.Thread(target=upload) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        kept = sum(p.stat().st_size for p in service.store.uploads.rglob("*") if p.is_file())
+        assert set(seen) == {200, 507} and kept <= 2_000_000
+
+
+def test_wrong_passwords_are_slowed_together(tiny_base: Base, tmp_path: Path) -> None:
+    with running(tiny_base, tmp_path, password="right") as (address, _):
+
+        async def guesses() -> list[int]:
+            limits = httpx.Limits(max_connections=40)
+            async with httpx.AsyncClient(timeout=30, limits=limits) as http:
+                asked = [http.get(f"{address}/config", auth=("x", f"{i}")) for i in range(30)]
+                answers = [answer.status_code for answer in await asyncio.gather(*asked)]
+            return answers
+
+        found = asyncio.run(guesses())
+        assert found.count(429) >= 20 and set(found) == {401, 429}
+        assert httpx.get(f"{address}/config", auth=("x", "right"), timeout=30).status_code == 200
+
+
+def test_cancel_ends_a_job_inside_a_photo(tiny_base: Base, tmp_path: Path) -> None:
+    with running(tiny_base, tmp_path) as (_, service):
+        visitor = service.store.visitor(new_token())
+        style = service.intake.add_style_picture(visitor, picture(1, 64), "s")
+        long = service.intake.add_photo(visitor, Image.new("RGB", (64, 64 * 40)), "long")
+        job = service.stylize(visitor, [long.id], Settings(style=style.id, fit="tiles"))
+        until(lambda: job.state != QUEUED and (job.step.note or job.state != RUNNING), 60)
+        assert job.state == RUNNING, (job.error, job.failures)
+        service.queue.cancel(visitor.id, job.id)
+        until(lambda: job.state == CANCELLED, 30)  # on a busy machine
+        done, _, total = job.step.note.removeprefix("square ").partition(" of ")
+        assert int(done) < int(total) and not job.results
+
+
+def test_a_style_left_learning_by_a_kill_can_go_on(service: Service, tiny_base: Base) -> None:
+    visitor = service.store.visitor(new_token())
+    item = service.intake.add_style_picture(visitor, picture(1, 64), "s")
+    visitor.update(item, state=LEARNING)
+    service._end_learning()  # as a new studio does
+    assert visitor.item(item.id, STYLE).data["state"] == NEW
+
+
+def test_calls_do_not_leave_memory_behind(client: Client) -> None:
+    from osasis.studio.app import SESSIONS
+
+    def rss() -> int:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def call(count: int) -> None:
+        for _ in range(count):
+            client.http.post("/gradio_api/call/status", json={"data": ["x"]})
+
+    call(SESSIONS + 100)
+    before = rss()
+    call(300)
+    assert rss() - before < 15e6  # .12 MB each before
