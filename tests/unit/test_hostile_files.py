@@ -196,3 +196,19 @@ def test_settings_are_checked_before_any_work(
     path.write_text(TINY.replace(before, after))
     with pytest.raises(UserError, match=said):
         load_config(path, data="x")
+
+
+def test_tables_with_extension_types_are_refused(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from osasis.scale.source import _refuse_extensions
+
+    for shift in range(4):  # where the mark lies in the file's base64
+        plain = arrow.table({"i" * (shift + 1): [1], "image": [b"x"]})
+        parquet.write_table(plain, tmp_path / "a.parquet")
+        _refuse_extensions([str(tmp_path / "a.parquet")])
+        marked = arrow.field("image", arrow.binary(), metadata={"ARROW:extension:name": "a.b"})
+        table = plain.cast(arrow.schema([plain.schema.field(0), marked]))
+        parquet.write_table(table, tmp_path / "b.parquet")
+        with pytest.raises(UserError, match="extension type"):
+            _refuse_extensions([str(tmp_path)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -14,6 +15,8 @@ from osasis.scale.engine import import_ray_data
 KINDS = ("folder", "tar", "parquet")
 ID, DATA, REASON = "id", "data", "reason"
 """Columns: what a photo is called; its file's bytes, none where there are none; why not."""
+_EXTENSION = b"ARROW:extension:name"  # in the schema, which Parquet keeps in base64
+_FOOTER_BYTES = 64_000_000
 _TAR_BLOCK = 1024  # a header, and on average half a block that is filled up, and a small label
 
 
@@ -44,6 +47,7 @@ def read(
             rows = data.read_webdataset(sources, decoder=None)
             return rows.map(_of_sample)
         if kind == "parquet":
+            _refuse_extensions(sources)
             _check_columns(_tables(sources), id_column, image_column)
             rows = data.read_parquet(sources)
             return rows.select_columns(sorted({id_column, image_column})).map(
@@ -95,6 +99,43 @@ def _tables(sources: list[str]) -> list[Any]:
     dataset = importlib.import_module("pyarrow.dataset")
     places = map(filesystem, sources)
     return [dataset.dataset(path, filesystem=fs, format="parquet") for fs, path in places]
+
+
+def _refuse_extensions(sources: list[str]) -> None:
+    """Refuse tables with columns of extension types, before Arrow or Ray reads them.
+
+    Some such types are made from a pickle in the file, which runs whatever its author wrote.
+    """
+    selector = importlib.import_module("pyarrow.fs").FileSelector
+    for source in sources:
+        fs, path = filesystem(source)
+        found = fs.get_file_info(path)
+        inside = [found] if found.is_file else fs.get_file_info(selector(path, recursive=True))
+        for info in inside:
+            if info.is_file and any(mark in _footer(fs, info) for mark in _EXTENSIONS):
+                raise UserError(
+                    f"{info.path} has a column of an Arrow extension type, which may run code",
+                    hint="write the table again with images as plain binary",
+                )
+
+
+def _footer(fs: Any, info: Any) -> bytes:
+    """The part of a Parquet file that says what is in it."""
+    with fs.open_input_file(info.path) as file:
+        file.seek(max(0, info.size - 8))
+        length = int.from_bytes(file.read(4), "little")
+        if not 0 <= length <= min(info.size, _FOOTER_BYTES):
+            raise UserError(f"{info.path} is not a Parquet file that can be read")
+        file.seek(max(0, info.size - 8 - length))
+        return bytes(file.read(length))
+
+
+def _encodings(text: bytes) -> list[bytes]:
+    """How a text looks inside base64, at each of three offsets; the ends depend on neighbours."""
+    return [base64.b64encode(bytes(i) + text)[-(-i * 8 // 6) : -4] for i in range(3)]
+
+
+_EXTENSIONS = [_EXTENSION, *_encodings(_EXTENSION)]
 
 
 def _check_columns(tables: list[Any], id_column: str, image_column: str) -> None:
