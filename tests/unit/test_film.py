@@ -17,6 +17,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.faces import Face
 from osasis.imaging.video import FilmCopy, notes_on, open_film, pixel_shape, read_frames
+from osasis.stylize import film as film_module
 from osasis.stylize.film import FilmConfig, redraw_film
 from osasis.stylize.steady import Steady, flicker
 from osasis.stylize.stylizer import Stylizer
@@ -95,6 +96,19 @@ def test_a_film_keeps_times_sound_and_all_but_the_face(
         face = difference[80:170, 100 - 3 * i : 160 - 3 * i].mean()
         assert face < 4 if i == BLANK else face > 8
         assert difference[:, 230:].mean() < 4
+
+
+def test_frames_have_the_limit_of_photos(
+    film: Path, stylizer: Stylizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as limited:
+        limited.setattr("osasis.imaging.video.MAX_PIXELS", 60_000)
+        with pytest.raises(UserError, match="256 x 254"):
+            list(redraw_film(stylizer, film, tmp_path / "o.mkv"))
+    monkeypatch.setattr(film_module, "_WAITING_PIXELS", 1)  # every frame by itself
+    steps = redraw_film(stylizer, film, tmp_path / "o.mkv")
+    done = [step.done for step in steps if step.phase == "redraw"]
+    assert done == list(range(1, len(done) + 1))
 
 
 def test_stopping_leaves_nothing(film: Path, stylizer: Stylizer, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.imaging.film_colors import Colors, from_rgb, pixel_format, to_rgb, tone_mapped
+from osasis.imaging.load import MAX_PIXELS
 
 CONTAINERS = (".mp4", ".mov", ".mkv")
 _QUALITY = {"crf": "15", "preset": "medium"}  # of x264: within 1 level on average
@@ -53,7 +54,24 @@ def open_film(path: Path) -> Iterator[Any]:
     with container:
         if not container.streams.video:
             raise UserError(f"{path} has no pictures in it, only sound")
+        for stream in container.streams.video:
+            _check_size(path, stream.codec_context)
         yield container
+
+
+def _check_size(path: Path, video: Any) -> None:
+    """Refuse frames of more pixels than photos may have, and pixels that are lines.
+
+    Raises:
+        UserError: they are.
+    """
+    width, height, shape = video.width, video.height, float(video.sample_aspect_ratio or 1)
+    if width * height * max(1.0, shape) > MAX_PIXELS or not 1 / 16 <= shape <= 16:
+        raise UserError(
+            f"{path} has frames of {width} x {height} pixels of the shape {shape:g} to 1, "
+            f"at most {MAX_PIXELS / 1e6:g} megapixels are read",
+            hint="make it smaller first",
+        )
 
 
 def video_of(container: Any) -> Any:

@@ -21,6 +21,9 @@ from osasis.stylize.steady import Steady
 from osasis.stylize.stylizer import Stylizer
 from osasis.stylize.track import follow, smooth
 
+# frames that wait for the network together have at most so many pixels, to bound memory
+_WAITING_PIXELS = 50_000_000
+
 
 @dataclass(frozen=True)
 class FilmConfig:
@@ -137,7 +140,8 @@ def _batches(
         pixels, place = _square_pixels(stored, shape), places.get(number)
         square = None if place is None else cut(pixels, place, (size, size))
         batch.append(_Frame(source, stored, pixels, square, place, number in begins))
-        if len(batch) == stylizer.batch_size:
+        held = len(batch) * (stored.size + pixels.size) // 3
+        if len(batch) == stylizer.batch_size or held >= _WAITING_PIXELS:
             yield batch
             batch = []
     if batch:
