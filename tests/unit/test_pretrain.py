@@ -22,7 +22,12 @@ from osasis.models.diffae import DiffAE
 from osasis.models.encoder import EncoderConfig, SemanticEncoder
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.pretrain import state
-from osasis.pretrain.config import PretrainConfig, TrainConfig, load_config
+from osasis.pretrain.config import (
+    PretrainConfig,
+    TrainConfig,
+    load_autoencoder_config,
+    load_config,
+)
 from osasis.pretrain.data import ImageStream, index_images, try_decode
 from osasis.pretrain.log import RunLog, read_log
 from osasis.pretrain.losses import DiffAELoss, draw
@@ -256,7 +261,9 @@ def test_hub_data_sets(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_shipped_configurations_load() -> None:
     paths = sorted(CONFIGS.glob("*.toml"))
-    assert {p.stem for p in paths} == {"faces-128", *RELEASED}
+    assert {p.stem for p in paths} == {"faces-128", "faces-256", *RELEASED}
+    for path in sorted((CONFIGS / "autoencoder").glob("*.toml")):
+        assert load_autoencoder_config(path, data="anywhere").name == path.stem
     for path in paths:
         config = load_config(path, data="anywhere")
         assert config.name == path.stem

@@ -13,7 +13,10 @@ from osasis.cli.progress import Progress
 from osasis.config.catalogue import configs, find_named
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from osasis.cli.options import Subparsers
+    from osasis.pretrain.processes import Processes
     from osasis.pretrain.train import TrainRecord
 
 EPILOG = """\
@@ -21,7 +24,8 @@ examples:
   osasis pretrain faces-128 --data faces/
       the configuration of the shipped base, on the images of a folder
   osasis pretrain my.toml --data 'faces/train-*.tar' -o runs/mine
-
+  osasis pretrain autoencoder autoencoder-256 --data 'pictures/*.tar'
+      the autoencoder that a base in latents works in; its configuration names it
   osasis pretrain afhq-dog-256 --data 'hf:huggan/AFHQv2?split=train' -o runs/dogs
       a data set of the Hugging Face hub
   accelerate launch --num_processes 4 -m osasis pretrain ffhq-256 --data ffhq/
@@ -78,11 +82,26 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.output or Path("runs") / config.name
     make_writable(out)
     processes = Processes(args.device)
+    train(pretrain(config, out, processes=processes), processes, out)
+    if processes.is_main:
+        base = out / f"{config.name}.safetensors"
+        print(f"wrote {base}")
+        print(f"next: osasis learn PICTURE --base {base}")
+        print(f"      osasis pretrain evaluate {base} --data PHOTOS")
+    return 0
+
+
+def train(run: Generator[TrainRecord, None, None], processes: Processes, out: Path) -> None:
+    """Follow a run to its end, with progress and what could not be read.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and is kept in `out`.
+    """
     if processes.is_main and processes.count > 1:
         print(f"{processes.count} processes train together", file=sys.stderr)
     bad = 0
     try:
-        with Progress() as progress, closing(pretrain(config, out, processes=processes)) as records:
+        with Progress() as progress, closing(run) as records:
             for record in records:
                 bad = max(bad, record.bad_images)
                 if processes.is_main:
@@ -93,15 +112,8 @@ def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt(
             f"stopped; the run is kept in {out}\nhint: run the same command again to continue it"
         ) from None
-    if not processes.is_main:
-        return 0
-    if bad:
+    if processes.is_main and bad:
         print(f"{bad} training images could not be read and were left out", file=sys.stderr)
-    base = out / f"{config.name}.safetensors"
-    print(f"wrote {base}")
-    print(f"next: osasis learn PICTURE --base {base}")
-    print(f"      osasis pretrain evaluate {base} --data PHOTOS")
-    return 0
 
 
 def describe(record: TrainRecord) -> str:

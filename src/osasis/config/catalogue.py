@@ -33,6 +33,12 @@ def configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def autoencoder_configs() -> dict[str, Path]:
+    """Configurations of `osasis pretrain autoencoder` that come with the package, by name."""
+    folder = assets().parent / "configs" / "autoencoder"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 def experiments() -> dict[str, Path]:
     """Evaluations that come with the package, by name."""
     folder = assets().parent / "experiments"

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base
-from osasis.diffusion.noise import SeededNoise
 from osasis.evaluate.density import reconstruct
 from osasis.evaluate.frechet import frechet_distance
 from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity, Recogniser
@@ -115,9 +114,7 @@ def _reconstructions(base: Base) -> dict[str, Callable[[Tensor, int], Tensor]]:
 
     def stochastic(x0: Tensor, first: int) -> Tensor:
         seeds = [NOISE_SEED + first + i for i in range(len(x0))]
-        noise = SeededNoise(seeds, base.x0_shape, base.device)()
-        plain = base.diffae.plain(base.encode(x0))
-        return base.to_picture(draw_from_noise(base.diffae, plain, noise, clip=base.in_pixels))
+        return draw_from_noise(base, base.diffae.plain(base.encode(x0)), seeds)
 
     return {
         "t0 ratio 0.5 and back, 50-step grid": lambda x0, _: reconstruct(
@@ -168,9 +165,7 @@ def _samplers(base: Base) -> dict[str, Callable[[int, int], Tensor]]:
     """Ways to draw photos from nothing; each takes the first seed and how many."""
 
     def without_code(first: int, count: int) -> Tensor:
-        noise = SeededNoise(list(range(first, first + count)), base.x0_shape, base.device)()
-        null = base.diffae.null(count)
-        return base.to_picture(draw_from_noise(base.diffae, null, noise, clip=base.in_pixels))
+        return draw_from_noise(base, base.diffae.null(count), range(first, first + count))
 
     ways: dict[str, Callable[[int, int], Tensor]] = {}
     if base.diffae.z_null is not None:
@@ -226,8 +221,7 @@ def _probes(base: Base, plan: Plan, report: Report) -> Iterator[Measurement]:
     codes = []
     for phase, entries in (("codes to train probes", plan.training), ("codes", plan.photos)):
         labelled = [entry for entry in entries if Path(entry.name).stem in known]
-        records = encode_entries(base.encode, labelled, base.image_size, base.device)
-        names, z_sem = _drain(records, phase, report)
+        names, z_sem = _drain(encode_entries(base.encode, labelled, base.image_size), phase, report)
         codes.append(dict(zip(names, z_sem, strict=True)))
     statistics = base.z_mean.cpu(), base.z_std.cpu()
     for name, labels in plan.labels.items():

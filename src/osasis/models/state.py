@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -53,3 +54,12 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], what: str) -> No
 def with_prefix(state: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The part of `state` behind `prefix`, without it."""
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+def state_hash(module: nn.Module) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a network's tensors, as float16 by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.half().numpy(force=True).tobytes())
+    return digest.hexdigest()[:16]

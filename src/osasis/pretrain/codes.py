@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,56 +16,68 @@ from osasis.pretrain.train import TrainRecord
 
 BATCH = 32
 
+Batches = Iterable[tuple[int, Tensor]]
+"""Images done so far, and x0 (B, C, H, W) of some more, mirror images among them."""
 
-def _decoded(entries: Sequence[Entry], size: int) -> Iterator[tuple[int, list[str], Tensor]]:
+
+def decoded(entries: Sequence[Entry], size: int) -> Iterator[tuple[int, list[str], Tensor]]:
     """Entries done, and names without folder and suffix of the readable ones with their images."""
     for start in range(0, len(entries), BATCH):
         chunk = entries[start : start + BATCH]
-        decoded = [(Path(e.name).stem, try_decode(e, size)) for e in chunk]
-        readable = [(name, image) for name, image in decoded if image is not None]
+        read = [(Path(e.name).stem, try_decode(e, size)) for e in chunk]
+        readable = [(name, image) for name, image in read if image is not None]
         if readable:
             images = stack_images([image for _, image in readable])
             yield start + len(chunk), [name for name, _ in readable], images
 
 
+def with_mirrored(entries: Sequence[Entry], size: int) -> Iterator[tuple[int, Tensor]]:
+    """`Batches` of images in [-1, 1]."""
+    for done, _, images in decoded(entries, size):
+        yield done, torch.cat([images, images.flip(3)])
+
+
 @torch.no_grad()
 def encode_entries(
-    encode: Callable[[Tensor], Tensor],
-    entries: Sequence[Entry],
-    size: int,
-    device: torch.device,
-    *,
-    mirrored: bool = False,
+    encode: Callable[[Tensor], Tensor], entries: Sequence[Entry], size: int
 ) -> Generator[TrainRecord, None, tuple[list[str], Tensor]]:
     """Encode images; unreadable ones are left out.
 
     Args:
-        encode: pictures (B, 3, H, W) in [-1, 1] to z_sem.
+        encode: z_sem of images (B, 3, size, size) in [-1, 1].
         entries: the images.
-        size: height and width that they are brought to, in pixels.
-        device: where `encode` computes.
-        mirrored: encode the mirror images too.
 
     Returns:
         Names without folder and suffix, and z_sem (N, z_dim) on the CPU, in the same order.
     """
     names: list[str] = []
     codes: list[Tensor] = []
-    for done, found, x0 in _decoded(entries, size):
-        for images in (x0, x0.flip(3)) if mirrored else (x0,):
-            names += found
-            codes.append(encode(images.to(device)).float().cpu())
+    for done, found, images in decoded(entries, size):
+        names += found
+        codes.append(encode(images).float().cpu())
         yield TrainRecord("encode", done, len(entries))
     return names, torch.cat(codes) if codes else torch.empty(0, 0)
 
 
 @torch.no_grad()
+def encode_batches(
+    diffae: DiffAE, batches: Batches, total: int, device: torch.device
+) -> Generator[TrainRecord, None, Tensor]:
+    """z_sem (N, z_dim), on the CPU, of x0 of `total` images with their mirror images."""
+    codes = []
+    for done, x0 in batches:
+        codes.append(diffae.encode(x0.to(device)).float().cpu())
+        yield TrainRecord("encode", done, total)
+    return torch.cat(codes)
+
+
+@torch.no_grad()
 def fit_thumbnails(
-    diffae: DiffAE, entries: Sequence[Entry], device: torch.device
+    diffae: DiffAE, batches: Batches, total: int, device: torch.device
 ) -> Generator[TrainRecord, None, None]:
     """Find a thumbnail encoder's components, and start the U-Net's draft as the way back.
 
-    Photos count with their mirror images. Nothing is done for other encoders.
+    Nothing is done for other encoders.
 
     Raises:
         UserError: no image can be read.
@@ -74,18 +86,17 @@ def fit_thumbnails(
     if not isinstance(encoder, ThumbnailEncoder):
         return
     size = encoder.project.in_features
-    seen, total = 0, torch.zeros(size, dtype=torch.float64)
+    seen, sums = 0, torch.zeros(size, dtype=torch.float64)
     products = torch.zeros(size, size, dtype=torch.float64)
-    for done, _, x0 in _decoded(entries, encoder.config.image_size):
-        both = torch.cat([x0, x0.flip(3)]).to(device)
-        thumbnails = encoder.thumbnails(both).cpu()
+    for done, x0 in batches:
+        thumbnails = encoder.thumbnails(x0.to(device)).cpu()
         seen += len(thumbnails)
-        total += thumbnails.sum(0)
+        sums += thumbnails.sum(0)
         products += thumbnails.T @ thumbnails
-        yield TrainRecord("fit", done, len(entries))
+        yield TrainRecord("fit", done, total)
     if not seen:
-        raise UserError(f"none of {len(entries)} training images can be read")
-    mean = total / seen
+        raise UserError(f"none of {total} training images can be read")
+    mean = sums / seen
     back = encoder.fit(mean, products / seen - torch.outer(mean, mean))
     if draft is not None and draft.out_features == size:
         draft.load_state_dict(back.state_dict())

@@ -12,7 +12,8 @@ from types import UnionType
 from typing import Any, TypeVar
 
 from osasis.errors import UserError
-from osasis.formats.safetensors_file import check_sizes
+from osasis.formats.safetensors_file import MAX_NUMBER, check_sizes
+from osasis.models.autoencoder import FACTOR, AutoencoderConfig
 from osasis.models.diffae import DiffAEConfig
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNetConfig
@@ -28,6 +29,7 @@ _RANGES = {
     "total_images": (1, 10**12),
     "batch_size": (1, 65536),
     "learning_rate": (0, 10),
+    "rest_rate": (0, 10),
     "warmup_images": (0, 10**12),
     "anneal": (0, 1),
     "ema_decay": (0, 1),
@@ -46,13 +48,16 @@ class TrainConfig:
     Attributes:
         total_images: images (or codes) to see before the run ends.
         batch_size: images per update.
-        learning_rate: peak rate of Adam.
+        learning_rate: peak rate of the optimiser.
+        optimizer: "adam", or "muon" for hidden convolutions and attention, and Adam for the rest.
+        rest_rate: peak rate of Adam beside Muon.
         warmup_images: images over which the rate rises linearly from 0.
         anneal: last fraction of `total_images` over which the rate falls linearly to 0.
         ema_decay: decay of the averaged weights per update.
         grad_clip: largest norm of the gradient.
         null_probability: how often z_sem is replaced by the null code.
         compiled: compile the network; takes minutes at the start, pays in runs of an hour.
+        mixed_precision: multiply in bfloat16 on CPUs too, where they do so themselves.
         checkpoint_seconds: time between checkpoints.
         sheets: how many sheets of samples and reconstructions are drawn over the run.
     """
@@ -66,10 +71,15 @@ class TrainConfig:
     grad_clip: float = 1.0
     null_probability: float = 0.15
     compiled: bool = False
+    mixed_precision: bool = False
+    optimizer: str = "adam"
+    rest_rate: float = 1e-3
     checkpoint_seconds: float = 300.0
     sheets: int = 0
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adam", "muon"):
+            raise UserError(f"optimizer must be 'adam' or 'muon', got {self.optimizer!r}")
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise UserError(
@@ -88,6 +98,8 @@ class PretrainConfig:
         description: one line for `osasis models list`.
         attributes: table of labels whose directions go into the base; see `read_attributes`.
         domain: what the images show; "faces" has photos aligned before they are stylized.
+        autoencoder: a base, or a file of `osasis pretrain autoencoder`, whose autoencoder, and
+            regions where it has them, the new base works in; empty trains in pixels.
     """
 
     name: str
@@ -100,15 +112,65 @@ class PretrainConfig:
     description: str = ""
     attributes: Path | None = None
     domain: str = ""
+    autoencoder: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w][\w. -]{0,99}", self.name):
+        _check_run(self.name, self.seed)
+
+
+@dataclass(frozen=True)
+class AutoencoderRun:
+    """A run of `osasis pretrain autoencoder`.
+
+    Attributes:
+        name: of the file.
+        seed: of initial weights, order, flips and crops.
+        data: sources of images, see `index_images`.
+        shares: of the sources in every batch; empty makes them equal.
+        model: shape of the autoencoder.
+        train: how it is trained.
+        image_size: side of the images in pixels; of each a random crop is seen.
+        crop: side of the crops in pixels, a multiple of 8.
+        lpips: weight of LPIPS beside L1.
+        latents: weight of the mean square of raw latents, which keeps their size.
+    """
+
+    name: str
+    seed: int
+    data: tuple[str, ...]
+    model: AutoencoderConfig
+    train: TrainConfig
+    shares: tuple[float, ...] = ()
+    image_size: int = 256
+    crop: int = 128
+    lpips: float = 0.8
+    latents: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check_run(self.name, self.seed)
+        if self.crop % FACTOR or not 0 < self.crop <= self.image_size <= MAX_NUMBER:
             raise UserError(
-                f"name = {self.name!r:.120} cannot be the name of a file",
-                hint="use letters, digits, '-', '_' and '.'",
+                f"crop must be a multiple of {FACTOR} and at most image_size, got {self.crop}"
             )
-        if not 0 <= self.seed < 2**63:
-            raise UserError("seed must be a whole number from 0 to 2^63 - 1")
+        if self.shares and (len(self.shares) != len(self.data) or min(self.shares) <= 0):
+            raise UserError(
+                f"shares must be above 0, one for each of {len(self.data)} sources in data"
+            )
+
+
+def _check_run(name: str, seed: int) -> None:
+    """Refuse what cannot name a file or seed a generator.
+
+    Raises:
+        UserError: it is such.
+    """
+    if not re.fullmatch(r"[\w][\w. -]{0,99}", name):
+        raise UserError(
+            f"name = {name!r:.120} cannot be the name of a file",
+            hint="use letters, digits, '-', '_' and '.'",
+        )
+    if not 0 <= seed < 2**63:
+        raise UserError("seed must be a whole number from 0 to 2^63 - 1")
 
 
 def _build(cls: type[T], table: Any, where: str, **given: Any) -> T:
@@ -184,7 +246,7 @@ def load_config(
         UserError: the file is missing, is not TOML, or has missing or unknown settings.
     """
     raw = _read(path)
-    known = {*_SECTIONS, "model", "name", "data", "seed", "description", "domain", "attributes"}
+    known = {*_SECTIONS, "model", *(f.name for f in fields(PretrainConfig))}
     if unknown := sorted(set(raw) - known):
         raise UserError(f"{path} has unknown settings {unknown}", hint=f"known: {sorted(known)}")
     missing = [k for k in _SECTIONS if k not in raw]
@@ -216,3 +278,26 @@ def load_config(
             f"{path} does not say where the images are", hint="add data = ... or pass --data"
         )
     return _build(PretrainConfig, rest, path.name, **parts)
+
+
+def load_autoencoder_config(path: Path, *, data: str | None = None) -> AutoencoderRun:
+    """Read a run of `osasis pretrain autoencoder`; `data` is one source in place of the file's.
+
+    Raises:
+        UserError: the file is missing, is not TOML, or has missing, unknown or wrong settings.
+    """
+    raw = _read(path)
+    shape = raw.pop("autoencoder", {})
+    check_sizes(path, shape, "autoencoder")
+    parts = {
+        "model": _build(AutoencoderConfig, shape, "autoencoder"),
+        "train": _build(TrainConfig, raw.pop("train", {}), "train"),
+    }
+    rest = {"name": path.stem, "seed": 0} | raw
+    if data:
+        rest |= {"data": [data], "shares": []}
+    if not rest.get("data"):
+        raise UserError(
+            f"{path} does not say where the images are", hint="add data = [...] or pass --data"
+        )
+    return _build(AutoencoderRun, rest, path.name, **parts)

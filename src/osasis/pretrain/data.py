@@ -239,7 +239,7 @@ class ImageStream:
                 if len(pending) > AHEAD:
                     images = [job.result() for job in pending.popleft()]
                     self.position += 1
-                    yield stack_images(images)
+                    yield self._stack(images)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -254,6 +254,9 @@ class ImageStream:
                 chosen = order[i * self.batch_size : (i + 1) * self.batch_size][self._share]
                 yield chosen, flips[chosen]
             epoch, first = epoch + 1, 0
+
+    def _stack(self, images: Sequence[np.ndarray]) -> Tensor:
+        return stack_images(images)
 
     def _image(self, index: int, flip: bool) -> np.ndarray:
         image = self._decode(self.entries[index])

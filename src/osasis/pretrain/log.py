@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from osasis.files import atomic_path
+from osasis.pretrain.processes import Processes
 from osasis.pretrain.train import TrainRecord
 
 LOG = "log.jsonl"
@@ -88,6 +89,30 @@ class RunLog:
         kept = [line for line in read_log(self._path) if _before(line, stage, images)]
         with atomic_path(self._path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def logged(
+    records: Generator[TrainRecord, None, None],
+    stage: str,
+    images: int,
+    out: Path,
+    processes: Processes,
+) -> Generator[TrainRecord, None, None]:
+    """Pass a stage's records on, writing the log in `out` on the way.
+
+    Args:
+        images: where the run continues.
+    """
+    if not processes.is_main:
+        yield from records
+        return
+    try:
+        with RunLog(out, stage, images) as log:
+            for record in records:
+                log.add(record)
+                yield record
+    finally:
+        records.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

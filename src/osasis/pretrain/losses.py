@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from osasis.diffusion.ddpm import q_sample, velocity
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE, Schedule
+from osasis.models.autoencoder import Autoencoder, AutoencoderConfig
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 
@@ -54,7 +56,7 @@ class DiffAELoss(nn.Module):
         False, z_sem is replaced by the null code (2207.12598).
 
         Args:
-            x0: (B, 3, H, W) in [-1, 1].
+            x0: (B, 3, H, W) in [-1, 1], or latents (B, C, H, W).
             t, eps, keep: see `Draw`.
         """
         model = self.diffae
@@ -69,6 +71,40 @@ class DiffAELoss(nn.Module):
         if model.config.prediction == "v":
             target = velocity(x0, eps, alpha_bar)
         return F.mse_loss(out.float(), target)
+
+
+class AutoencoderLoss(nn.Module):
+    """An autoencoder in training.
+
+    Args:
+        config: its shape.
+        lpips: weight of the perceptual distance beside L1.
+        latents: weight of the mean square of raw latents.
+        distance: the perceptual distance (B,) of two batches of pictures.
+    """
+
+    def __init__(
+        self,
+        config: AutoencoderConfig,
+        lpips: float,
+        latents: float,
+        distance: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.autoencoder = Autoencoder(config)
+        self._weights = lpips, latents
+        self._distance = distance
+
+    def forward(self, pictures: Tensor, t: Tensor, eps: Tensor, keep: Tensor) -> Tensor:
+        """L1 (of [0, 1]), LPIPS and the size of the latents, a scalar; the rest is unused."""
+        raw = self.autoencoder.encoder(pictures)
+        again = self.autoencoder.decoder(raw).float()
+        lpips, latents = self._weights
+        return (
+            F.l1_loss(again, pictures) / 2
+            + lpips * self._distance(again, pictures).mean()
+            + latents * raw.float().square().mean()
+        )
 
 
 class LatentLoss(nn.Module):

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from osasis.base import save_base
+from osasis.base import Base, save_base
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
+from osasis.errors import UserError
 from osasis.imaging.save import save_image
+from osasis.models.autoencoder import FACTOR, Autoencoder
 from osasis.models.diffae import DiffAE
-from osasis.models.latent_net import LatentNet
-from osasis.pretrain.codes import encode_entries, fit_thumbnails
+from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.regions import RegionNet
+from osasis.pretrain.autoencoder import load_autoencoder
+from osasis.pretrain.codes import (
+    Batches,
+    encode_batches,
+    encode_entries,
+    fit_thumbnails,
+    with_mirrored,
+)
 from osasis.pretrain.config import PretrainConfig
 from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
-from osasis.pretrain.log import RunLog
+from osasis.pretrain.latents import LatentCache, LatentStream
+from osasis.pretrain.log import logged
 from osasis.pretrain.losses import DiffAELoss, LatentLoss
 from osasis.pretrain.probes import probe, read_attributes
 from osasis.pretrain.processes import Processes, update_noise
@@ -45,15 +57,27 @@ def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None =
     joined = processes or Processes()
     entries = index_images(config.data)
     labels = read_attributes(config.attributes) if config.attributes else {}
-    model = yield from _train_diffae(config, entries, out, joined)
-    chosen, size = spread(entries, MAX_CODES), config.model.unet.image_size
-    _, codes = yield from encode_entries(model.encode, chosen, size, joined.device, mirrored=True)
+    space = _space(config, joined.device)
+    cache = None
+    if space.autoencoder is not None:
+        cache = LatentCache(out / "latents", entries, space.autoencoder, space.pixels)
+        yield from cache.fill(joined)
+
+    def x0() -> Batches:
+        if cache is not None:
+            return cache.batches(MAX_CODES)
+        return with_mirrored(spread(entries, MAX_CODES), space.pixels)
+
+    images = min(MAX_CODES, len(entries))
+    model = yield from _train_diffae(config, entries, out, joined, space, cache, x0)
+    codes = yield from encode_batches(model, x0(), images, joined.device)
     mean, std = codes.mean(0), codes.std(0).clamp_min(1e-6)
     normalised = ((codes - mean) / std).to(joined.device)
     latent = yield from _train_latent(normalised, config, out, joined)
     known = set().union(*labels.values())
     labelled = [entry for entry in entries if Path(entry.name).stem in known]
-    described = yield from encode_entries(model.encode, labelled, size, joined.device)
+    base = space.base(model)
+    described = yield from encode_entries(base.encode, labelled, base.image_size)
     if joined.is_main:
         save_base(
             out / f"{config.name}.safetensors",
@@ -63,6 +87,8 @@ def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None =
             mean,
             std,
             directions=_directions(*described, labels, (mean, std)),
+            autoencoder=space.autoencoder,
+            regions=space.regions,
             notes={
                 "description": config.description,
                 "domain": config.domain,
@@ -72,19 +98,84 @@ def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None =
         )
 
 
+@dataclass(frozen=True)
+class Space:
+    """What a base is trained in: pixels, or an autoencoder's latents.
+
+    Attributes:
+        pixels: side of its pictures.
+        autoencoder, regions: of a base in latents.
+        device: where it is trained.
+    """
+
+    pixels: int
+    autoencoder: Autoencoder | None
+    regions: RegionNet | None
+    device: torch.device
+
+    def base(self, diffae: DiffAE) -> Base:
+        """A base around a DiffAE in training; it cannot draw codes."""
+        z_dim = diffae.config.encoder.z_dim
+        with torch.random.fork_rng(devices=[]):
+            unused = LatentNet(LatentNetConfig(z_dim, z_dim, 2))
+        return Base(
+            diffae,
+            unused,
+            torch.zeros(z_dim),
+            torch.ones(z_dim),
+            name="the base in training",
+            file_hash="",
+            device=self.device,
+            autoencoder=self.autoencoder,
+        )
+
+
+def _space(config: PretrainConfig, device: torch.device) -> Space:
+    """Where `config` trains.
+
+    Raises:
+        UserError: the U-Net does not take the autoencoder's latents.
+    """
+    unet = config.model.unet
+    if not config.autoencoder:
+        autoencoder, regions, channels, factor = None, None, 3, 1
+    else:
+        autoencoder, regions = load_autoencoder(config.autoencoder)
+        autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels, factor = autoencoder.latent_channels, FACTOR
+    if unet.in_channels != channels or unet.out_channels != channels:
+        raise UserError(
+            f"x0 has {channels} channels, but [unet] has in_channels {unet.in_channels} "
+            f"and out_channels {unet.out_channels}",
+            hint=f"set both to {channels} in the configuration",
+        )
+    return Space(unet.image_size * factor, autoencoder, regions, device)
+
+
 def _train_diffae(
-    config: PretrainConfig, entries: Sequence[Entry], out: Path, processes: Processes
+    config: PretrainConfig,
+    entries: Sequence[Entry],
+    out: Path,
+    processes: Processes,
+    space: Space,
+    cache: LatentCache | None,
+    x0: Callable[[], Batches],
 ) -> Generator[TrainRecord, None, DiffAE]:
     """Train the DiffAE; returns the averaged networks."""
-    train, unet = config.train, config.model.unet
+    train = config.train
     folder = out / "diffae"
     torch.manual_seed(config.seed)
     model = DiffAELoss(config.model).to(processes.device)
     part = (processes.rank, processes.count)
-    stream = ImageStream(entries, unet.image_size, train.batch_size, config.seed, part=part)
+    stream = (
+        ImageStream(entries, space.pixels, train.batch_size, config.seed, part=part)
+        if cache is None
+        else LatentStream(cache, train.batch_size, config.seed, part=part)
+    )
     continues = has_state(folder)
     if not continues:
-        yield from fit_thumbnails(model.diffae, spread(entries, MAX_CODES), processes.device)
+        images = min(MAX_CODES, len(entries))
+        yield from fit_thumbnails(model.diffae, x0(), images, processes.device)
     state = TrainState(model, train)
     if continues:
         state.load(folder)
@@ -96,36 +187,17 @@ def _train_diffae(
     records = run_updates(stage, state, batches, folder, processes)
     every = train.total_images / train.sheets if train.sheets else float("inf")
     averaged: DiffAE = state.ema.diffae  # type: ignore[assignment]
-    for record in _logged(records, stage.name, state, out, processes):
+    for record in logged(records, stage.name, state.images, out, processes):
         crossed = record.images // every > (record.images - train.batch_size) // every
         if processes.is_main and crossed:
-            _save_sheet(averaged, entries, out, record.images)
+            _save_sheet(space.base(averaged), entries, out, record.images)
         yield record
     return averaged
 
 
-def _logged(
-    records: Records, stage: str, state: TrainState, out: Path, processes: Processes
-) -> Records:
-    """Pass records on, writing the log on the way."""
-    if not processes.is_main:
-        yield from records
-        return
-    try:
-        with RunLog(out, stage, state.images) as log:
-            for record in records:
-                log.add(record)
-                yield record
-    finally:
-        records.close()
-
-
-def _save_sheet(diffae: DiffAE, entries: Sequence[Entry], out: Path, images: int) -> None:
-    size = diffae.config.unet.image_size
-    photos = load_photos(spread(entries, SHEET_PHOTOS), size)
-    device = next(diffae.parameters()).device
-    sheet = training_sheet(diffae, photos.to(device))
-    save_image(sheet, out / "sheets" / f"diffae-{images:09d}.png")
+def _save_sheet(base: Base, entries: Sequence[Entry], out: Path, images: int) -> None:
+    photos = load_photos(spread(entries, SHEET_PHOTOS), base.image_size)
+    save_image(training_sheet(base, photos), out / "sheets" / f"diffae-{images:09d}.png")
 
 
 def _directions(
@@ -156,6 +228,6 @@ def _train_latent(
 
     stage = Stage("latent", LATENT_SCHEDULE, config.seed)
     records = run_updates(stage, state, batches(), folder, processes)
-    yield from _logged(records, stage.name, state, out, processes)
+    yield from logged(records, stage.name, state.images, out, processes)
     averaged: LatentNet = state.ema.latent_net  # type: ignore[assignment]
     return averaged

@@ -12,14 +12,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
+from osasis.models.muon import Muon, muon_groups
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.pretrain.config import TrainConfig
 
 PIECE_BYTES = 15 * 2**20  # of a checkpoint's files; a larger tensor is a file of its own
 INDEX = "state.json"
+# first and last layers, which Muon leaves to Adam
+_OUTER = {
+    "diffae.unet": ("input_blocks.0.", "conv_final", "patch_filter", "draft_filter"),
+    "diffae.encoder": ("input_blocks.0.", "conv_final"),
+    "autoencoder.encoder": ("inp", "out"),
+    "autoencoder.decoder": ("inp", "out"),
+}
 
 
 class TrainState:
@@ -29,17 +38,20 @@ class TrainState:
         self.model = model
         self.config = config
         self.ema = copy.deepcopy(model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.optimizers = _optimizers(model, config)
         self.images = 0  # training images seen
         self.updates = 0
         self.skipped = 0  # updates left out because the gradient was not finite
 
     def learning_rate(self) -> float:
         """Linear warm-up, constant, linear anneal to zero at the end of the run."""
+        return self.config.learning_rate * self._share_of_rate()
+
+    def _share_of_rate(self) -> float:
         c = self.config
         warm = min(1.0, (self.images + c.batch_size) / max(1, c.warmup_images))
         left = max(0.0, 1.0 - self.images / c.total_images)
-        return c.learning_rate * warm * min(1.0, left / max(c.anneal, 1e-9))
+        return warm * min(1.0, left / max(c.anneal, 1e-9))
 
     def apply(self) -> bool:
         """One update from the gradients; False, with weights untouched, if they are not finite.
@@ -47,7 +59,7 @@ class TrainState:
         Raises:
             OsasisError: that happened too often.
         """
-        rate = self.learning_rate()
+        share = self._share_of_rate()
         self.images += self.config.batch_size
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         if not torch.isfinite(norm):
@@ -58,9 +70,10 @@ class TrainState:
                     hint="lower learning_rate in the configuration and start in a new folder",
                 )
             return False
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        for peak, optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = share * peak
+            optimizer.step()
         self.updates += 1
         decay = min(self.config.ema_decay, (1 + self.updates) / (10 + self.updates))
         with torch.no_grad():
@@ -77,7 +90,8 @@ class TrainState:
         """Write the whole state at once or not at all: the index names the pieces that count."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizer, "adam.")
+        for name, (_, optimizer) in self.optimizers.items():
+            tensors |= optimizer_tensors(optimizer, f"{name}.")
         names = []
         for number, piece in enumerate(_pieces(tensors)):
             names.append(f"state-{self.images:09d}-{number:02d}.safetensors")
@@ -111,9 +125,23 @@ class TrainState:
                 f"{folder} was written for another network: {error}",
                 hint="continue with the configuration it was started with, or a new folder",
             ) from error
-        restore_optimizer(self.optimizer, tensors, "adam.")
+        for name, (_, optimizer) in self.optimizers.items():
+            restore_optimizer(optimizer, tensors, f"{name}.")
         self.images, self.updates = index["images"], index["updates"]
         self.skipped = index["skipped"]
+
+
+def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, tuple[float, Optimizer]]:
+    """Peak rates and optimisers by the names of their tensors in a checkpoint."""
+    rate, rest_rate = config.learning_rate, config.rest_rate
+    if config.optimizer == "adam":
+        return {"adam": (rate, torch.optim.Adam(model.parameters(), lr=rate))}
+    outer = [f"{part}.{layer}" for part, layers in _OUTER.items() for layer in layers]
+    hidden, rest = muon_groups(model, outer)
+    return {
+        "muon": (rate, Muon(hidden, lr=rate)),
+        "adam": (rest_rate, torch.optim.Adam(rest, lr=rest_rate, betas=(0.9, 0.99))),
+    }
 
 
 def has_state(folder: Path) -> bool:

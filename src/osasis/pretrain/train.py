@@ -22,7 +22,7 @@ class TrainRecord:
     """What one update did, or how far a stage without updates is.
 
     Attributes:
-        stage: "fit", "diffae", "encode" or "latent".
+        stage: "autoencoder", "latents", "fit", "diffae", "encode" or "latent".
         images: images (codes, for the latent DPM) done so far.
         total_images: when the stage ends.
         loss: mean over the whole batch; None in a stage without updates.
@@ -47,7 +47,7 @@ class Stage:
     """What differs between the networks that are trained.
 
     Attributes:
-        name: "diffae" or "latent".
+        name: "autoencoder", "diffae" or "latent".
         schedule: of the noise.
         seed: of noise and timesteps.
         bad: names of unreadable files, filled while the data is read.
@@ -89,8 +89,9 @@ def run_updates(
             noise = update_noise(stage.seed, state.batches, device)
             shape = torch.Size((train.batch_size, *x0.shape[1:]))
             drawn = draw(shape, stage.schedule, train.null_probability, noise)
-            state.optimizer.zero_grad(set_to_none=True)
-            with mixed_precision(device):
+            for _, optimizer in state.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            with mixed_precision(device, on_cpu=train.mixed_precision):
                 loss = module(x0, *map(processes.part, (drawn.t, drawn.eps, drawn.keep)))
             processes.backward(loss)
             rate = state.learning_rate()
