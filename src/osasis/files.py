@@ -41,13 +41,16 @@ def sha256(path: Path, report: Report = silent) -> str:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there on success, delete it on failure.
 
-    The parent folder is created. The temporary name keeps the suffix of `path`.
+    The parent folder is created. The temporary name is short and keeps the suffix of `path`.
+
+    Raises:
+        FileExistsError: something is at `path` and `replace` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".osasis-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -55,6 +58,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        if not replace:  # nobody else can make it between this and the next line
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

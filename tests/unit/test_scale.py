@@ -76,7 +76,7 @@ def _add_many(folder: Path, first: int) -> None:
 
 
 def test_two_processes_write_one_manifest(tmp_path: Path) -> None:
-    (tmp_path / "manifest.jsonl").write_text('{"cut sho')
+    (tmp_path / "manifest.jsonl").write_text('{"output": "cut sho')
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_add_many, args=(tmp_path, n)) for n in (0, 200)]
     for writer in writers:

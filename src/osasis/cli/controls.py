@@ -111,7 +111,7 @@ def add_controls(parser: argparse.ArgumentParser) -> None:
         type=whole,
         default=0,
         metavar="N",
-        help="seed of what --variation draws; photo i uses N + i (default: 0)",
+        help="seed of what --variation draws, for each photo with its content (default: 0)",
     )
     group.add_argument(
         "--mixed-precision",

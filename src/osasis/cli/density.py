@@ -45,9 +45,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "-o",
         "--output",
         type=Path,
-        default=Path("ranking.csv"),
         metavar="FILE",
-        help="CSV to write; the sheet gets the same name with .png (default: %(default)s)",
+        help="CSV to write; the sheet gets the same name with .png (default: ranking.csv)",
     )
     parser.add_argument("--top", type=positive, metavar="N", help="keep only N of each end")
     parser.add_argument(
@@ -72,9 +71,14 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Score the photos, write the ranking and the sheet, say what was found."""
-    output: Path = args.output
+    from osasis.imaging.save import is_taken
+
+    output: Path = args.output or Path("ranking.csv")
     if output.suffix != ".csv":
         raise UserError(f"the ranking is a .csv file, not {output}", hint="-o ranking.csv")
+    for path in (output, output.with_suffix(".png")):
+        if is_taken(path):
+            raise UserError(f"{path} exists", hint="choose another with -o")
     from osasis.imaging.load import find_images
 
     photos = find_images(args.photos)
@@ -103,7 +107,12 @@ def run(args: argparse.Namespace) -> int:
     ranks = {id(entry): rank for rank, entry in enumerate(ranked, 1)}
     kept = ends_of(ranked, args.top) if args.top else ranked
     write_ranking(output, kept, [ranks[id(entry)] for entry in kept])
-    save_image(ranking.sheet(ranked), output.with_suffix(".png"))
+    save_image(
+        ranking.sheet(ranked),
+        output.with_suffix(".png"),
+        metadata={"osasis": '{"kind": "sheet"}'},
+        replace=False,
+    )
     ranking.finish()
     print(f"wrote {output} ({len(kept)} of {len(ranked)} photos) and {output.with_suffix('.png')}")
     if hard:

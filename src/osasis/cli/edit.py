@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from osasis.cli.controls import add_controls, add_style, control_values, describe, load_styles
 from osasis.cli.options import add_device, amount, make_writable, positive, share
-from osasis.cli.photos import add_photo_list, add_photo_options, find, photo_config, report
+from osasis.cli.photos import (
+    add_photo_list,
+    add_photo_options,
+    find,
+    photo_config,
+    report,
+    say_renamed,
+)
 from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
 
@@ -241,14 +248,17 @@ def run(args: argparse.Namespace) -> int:
         )
     from PIL import Image
 
+    from osasis.formats.records import file_hash, result_key
+    from osasis.formats.results import Results
     from osasis.imaging.load import load_image
-    from osasis.imaging.save import output_paths, save_image
     from osasis.imaging.tensors import to_tensor
 
     found = find(args)
     photos = [photo.path for photo in found]
-    outputs = output_paths(photos, args.output, subfolders=[photo.folder for photo in found])
+    results = Results(args.output)
 
+    from osasis.cli.stylize import made_by
+    from osasis.stylize.batch import photo_seed
     from osasis.stylize.edit import EDIT_ROUTE
     from osasis.stylize.model import common_route
     from osasis.stylize.photo import PhotoStylizer
@@ -260,6 +270,8 @@ def run(args: argparse.Namespace) -> int:
     t0 = route.t0 if args.t0 is None else args.t0
     failed: list[tuple[Path, OsasisError]] = []
     stops: list[str] = []
+    renamed: list[tuple[Path, Path]] = []
+    skipped = 0
     with Progress() as progress:
 
         def show(step: TextStep) -> None:
@@ -271,17 +283,35 @@ def run(args: argparse.Namespace) -> int:
         edits = make_edits(base, args, t0, show)
         stylizer = Stylizer(base, styles, edits=edits, guidance=guidance_of(args), **controls)
         painter = PhotoStylizer(stylizer, photo_config(args))
-        make_writable(args.output)
+        make_writable(results.folder)
+        made = made_by(base, args)
         metadata = describe(base, styles, args) | describe_edits(args)
         scores = Scores(base, [name for name, _ in args.attribute])
         for index, photo in enumerate(photos):
             progress.update("edit", index, len(photos))
             try:
                 prepared = painter.prepare(load_image(photo))
-                seeds = [args.seed + index] * len(prepared.squares)
+                photo_hash = file_hash(photo)
+                key, wanted = (
+                    result_key(photo_hash, made),
+                    results.wanted(photo, found[index].folder),
+                )
+                if results.has(wanted, key):
+                    skipped += 1
+                    continue
+                output = results.reserve(wanted, key)
+                seeds = [photo_seed(args.seed, photo_hash)] * len(prepared.squares)
                 edited = painter.redraw(prepared.squares, seeds)
                 picture = painter.finish(prepared, edited).picture
-                save_image(picture, outputs[index], metadata=metadata)
+                record = {
+                    "photo": found[index].name,
+                    "photo_sha256": photo_hash,
+                    **made,
+                    "key": key,
+                }
+                path = results.save(output, picture, record, metadata)
+                if path != wanted:
+                    renamed.append((photo, path))
             except OsasisError as error:
                 failed.append((photo, error))
                 continue
@@ -291,4 +321,6 @@ def run(args: argparse.Namespace) -> int:
             progress.update("edit", index + 1, len(photos))
     for line in [*stops, *scores.lines()]:
         print(line)
-    return report(len(photos) - len(failed), args.output, failed, verb="edited")
+    say_renamed(renamed)
+    done = len(photos) - len(failed) - skipped
+    return report(done, args.output, failed, skipped=skipped, verb="edited")

@@ -57,9 +57,8 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "-o",
         "--output",
         type=Path,
-        default=Path("sheet.png"),
         metavar="FILE",
-        help="the sheet (default: %(default)s)",
+        help="the sheet (default: sheet.png, or sheet-2.png where that exists)",
     )
     parser.add_argument(
         "--rows",
@@ -75,11 +74,12 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Draw the sheet, write it, say where."""
     from osasis.imaging.load import load_image
-    from osasis.imaging.save import check_suffix, save_image
+    from osasis.imaging.save import check_suffix, free_path, is_taken, save_image
 
+    args.output = args.output or free_path(Path("sheet.png"))
     check_suffix(args.output)
-    if args.output.resolve() == args.photo.resolve():
-        raise UserError("the sheet would replace the photo", hint="choose another file with -o")
+    if is_taken(args.output):
+        raise UserError(f"{args.output} exists", hint="choose another file with -o")
     photo = load_image(args.photo)
     make_writable(args.output.absolute().parent)
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if stopped and not drawn:
         raise KeyboardInterrupt
     page = sheet(photo, styles, wanted, pictures, size=base.image_size)
-    save_image(page, args.output)
+    save_image(page, args.output, metadata={"osasis": '{"kind": "sheet"}'}, replace=False)
     if stopped:
         raise KeyboardInterrupt(f"stopped; {drawn} of {total} pictures are on {args.output}")
     print(f"{total} pictures on {args.output}")

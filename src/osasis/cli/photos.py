@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from osasis.stylize.batch import Task
     from osasis.stylize.stylizer import Stylizer
 
-CROPS = "crops"  # folder of the squares
+_NAMED = 10  # results with another name than usual
 # options that do not change a result; what is not named here does, as far as anybody knows
 _WITHOUT_EFFECT = frozenset(
     {"photos", "output", "style", "device", "batch_size", "jobs", "command", "run", "parser"}
@@ -59,7 +58,7 @@ def add_photos(parser: argparse.ArgumentParser) -> None:
         help="threads that read, search and save beside the network (default: %(default)s)",
     )
     parser.add_argument(
-        "--crops", action="store_true", help=f"also write the redrawn squares, into {CROPS}/"
+        "--crops", action="store_true", help="also write the redrawn squares, into crops/"
     )
     add_photo_options(parser)
 
@@ -137,10 +136,9 @@ def blend_config(args: argparse.Namespace) -> BlendConfig:
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Every option that may change a result; of files their content and not their name."""
+    without = _WITHOUT_EFFECT | (set() if getattr(args, "variation", 0) else {"seed"})
     return {
-        name: _plain(value)
-        for name, value in sorted(vars(args).items())
-        if name not in _WITHOUT_EFFECT
+        name: _plain(value) for name, value in sorted(vars(args).items()) if name not in without
     }
 
 
@@ -155,14 +153,37 @@ def _plain(value: Any) -> Any:
 
 
 def find(args: argparse.Namespace) -> list[FoundPhoto]:
-    """The photos of a command line, without results of earlier runs."""
-    from osasis.formats.records import Manifest
+    """The photos of a command line, without results of earlier runs; says what was left out.
+
+    Raises:
+        UserError: nothing to redraw, or several photos and one file for them.
+    """
+    from osasis.formats.results import Results
     from osasis.imaging.find import STDIN, find_photos
 
-    if args.output.is_file():
-        raise UserError(f"{args.output} is a file, and results go into a folder")
+    results = Results(args.output)
     listed = sys.stdin if STDIN in args.photos else ()
-    return find_photos(args.photos, listed, outputs=Manifest(args.output).outputs)
+    left_out: list[Path] = []
+    photos = find_photos(args.photos, listed, outputs=results.outputs, left_out=left_out)
+    if results.is_file and len(photos) > 1:
+        raise UserError(
+            f"{args.output} is one picture, and here are {len(photos)} photos",
+            hint="name a folder with -o",
+        )
+    if left_out:
+        print(
+            f"note: {len(left_out)} results of osasis are left out (named outright they are "
+            f"redrawn), {left_out[0]} among them",
+            file=sys.stderr,
+        )
+    return photos
+
+
+def result_folder(output: Path) -> Path:
+    """The folder of results, `-o` being one or a picture's file."""
+    from osasis.formats.results import Results
+
+    return Results(output).folder
 
 
 def redraw_all(
@@ -181,36 +202,43 @@ def redraw_all(
         made: what determines the results besides the photos.
         metadata: more for the results' metadata.
     """
-    from osasis.formats.records import Manifest, result_key
-    from osasis.imaging.save import output_paths
+    from osasis.formats.records import result_key
+    from osasis.formats.results import Results
     from osasis.stylize.batch import BatchRunner, Task
     from osasis.stylize.photo import PhotoStylizer
 
-    folder: Path = args.output
-    manifest = Manifest(folder)
-    subfolders = [photo.folder for photo in photos]
-    outputs = output_paths([photo.path for photo in photos], folder, subfolders=subfolders)
-    names = {output: photo.name for photo, output in zip(photos, outputs, strict=True)}
-    # the seed of a photo depends on its place in the list: it counts only where there is chance
-    random = bool(getattr(args, "variation", 0))
+    results = Results(args.output)
     tasks = [
-        Task(photo.path, output, args.seed + i, {**made, "seed": args.seed + i if random else None})
-        for i, (photo, output) in enumerate(zip(photos, outputs, strict=True))
+        Task(photo.path, results.wanted(photo.path, photo.folder), args.seed, made)
+        for photo in photos
     ]
-
+    names = {photo.path: photo.name for photo in photos}
+    reserved: dict[Path, Path] = {}  # of each photo
+    renamed: list[tuple[Path, Path]] = []
     tasks = shares.take(tasks)
 
+    def begin(task: Task, photo_hash: str) -> None:
+        reserved[task.path] = results.reserve(task.output, result_key(photo_hash, made))
+
     def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
-        key = result_key(photo_hash, task.made)
-        record = {"photo": names[task.output], "photo_sha256": photo_hash, **task.made, "key": key}
-        files = save_result(redrawn, task.output, folder, record, metadata, crops=args.crops)
-        manifest.add(task.output, files, record)
+        key, squares = result_key(photo_hash, made), redrawn.squares if args.crops else ()
+        record = {
+            "photo": names[task.path],
+            "photo_sha256": photo_hash,
+            "faces": len(redrawn.squares),
+            **made,
+            "key": key,
+        }
+        path = results.save(reserved[task.path], redrawn.picture, record, metadata, squares)
+        if path != task.output:
+            renamed.append((task.path, path))
 
     runner = BatchRunner(
         PhotoStylizer(stylizer, photo_config(args)),
         save,
-        lambda task, photo_hash: manifest.has(task.output, result_key(photo_hash, task.made)),
+        lambda task, photo_hash: results.has(task.output, result_key(photo_hash, made)),
         args.jobs,
+        begin=begin,
     )
     outcomes: list[tuple[Path, OsasisError | bool]] = []
     try:
@@ -226,35 +254,22 @@ def redraw_all(
             f"stopped; {done} of {len(tasks)} photos are done, the same command does the rest"
         ) from None
     outcomes = shares.gather(outcomes)
+    renamed = shares.gather(renamed)
     if not shares.is_main:
         return 0
+    say_renamed(renamed)
     failed = {path: outcome for path, outcome in outcomes if isinstance(outcome, OsasisError)}
     in_order = [(photo.path, failed[photo.path]) for photo in photos if photo.path in failed]
     redrawn = sum(outcome is True for _, outcome in outcomes)
-    return report(redrawn, folder, in_order, skipped=sum(o is False for _, o in outcomes))
+    return report(redrawn, args.output, in_order, skipped=sum(o is False for _, o in outcomes))
 
 
-def save_result(
-    redrawn: Redrawn,
-    output: Path,
-    folder: Path,
-    record: Mapping[str, Any],
-    metadata: Mapping[str, str],
-    *,
-    crops: bool,
-) -> list[Path]:
-    """Write a result, and its squares if asked; return the files."""
-    from osasis.imaging.save import save_image
-
-    files = [output]
-    text = {**metadata, "osasis": json.dumps(record)}
-    if crops:
-        below = (folder / CROPS / output.relative_to(folder)).with_suffix("")
-        for number, square in enumerate(redrawn.squares, start=1):
-            files.append(below.with_name(f"{below.name}-{number}{output.suffix}"))
-            save_image(square, files[-1], metadata=text)
-    save_image(redrawn.picture, output, metadata=text)
-    return files
+def say_renamed(renamed: Sequence[tuple[Path, Path]]) -> None:
+    """Name the results whose usual name was taken."""
+    for photo, path in renamed[:_NAMED]:
+        print(f"{photo}: its usual name was taken, the result is {path}")
+    if len(renamed) > _NAMED:
+        print(f"... and {len(renamed) - _NAMED} more; the manifest has all names")
 
 
 def report(

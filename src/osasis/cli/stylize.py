@@ -16,7 +16,7 @@ from osasis.cli.controls import (
     load_styles,
 )
 from osasis.cli.options import add_device, make_writable
-from osasis.cli.photos import add_photos, find, redraw_all, settings
+from osasis.cli.photos import add_photos, find, redraw_all, result_folder, settings
 
 if TYPE_CHECKING:
     from osasis.base import Base
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     shares = Shares(args.device)
     photos = shares.from_main(lambda: find(args))
     args.device = shares.device
-    make_writable(args.output)
+    make_writable(result_folder(args.output))
 
     from osasis.stylize.stylizer import Stylizer
 

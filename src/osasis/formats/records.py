@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from osasis.errors import OsasisError
+from osasis.errors import OsasisError, UserError
 from osasis.files import sha256
 
 try:
@@ -19,6 +20,7 @@ except ImportError:  # Windows: one process at a time
     fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.jsonl"
+_FIRST = '{"output": '  # with which every line begins, also one cut short
 
 
 def file_hash(path: Path) -> str:
@@ -44,6 +46,9 @@ class Manifest:
 
     Lines are added as results are saved, from any thread and, where the system has file locks,
     any process. A line cut short by a kill is passed over, and that photo is done again.
+
+    Raises:
+        UserError: the folder has a file of that name that another program wrote.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,8 +56,15 @@ class Manifest:
         self._lock = threading.Lock()
         self._records: dict[str, dict[str, Any]] = {}
         if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+            for line in lines:
                 self._remember(line)
+            if not self._records and not all(
+                line.startswith(_FIRST[: len(line)]) for line in lines
+            ):
+                raise UserError(
+                    f"{self._path} was not written by osasis", hint="choose another folder with -o"
+                )
 
     @property
     def outputs(self) -> list[Path]:
@@ -65,6 +77,16 @@ class Manifest:
         return record.get("key") == key and all(
             (self._folder / name).is_file() for name in record["files"]
         )
+
+    def find(self, wanted: Path, key: str) -> Path | None:
+        """The result that `key` names: `wanted`, or with a number; None where it is not there."""
+        of_name = re.compile(re.escape(wanted.stem) + r"(-\d+)?" + re.escape(wanted.suffix))
+        for name, record in self._records.items():
+            path = self._folder / name
+            fits = path.parent == wanted.parent and of_name.fullmatch(path.name)
+            if fits and record.get("key") == key and self.has(path, key):
+                return path
+        return None
 
     def add(self, output: Path, files: Sequence[Path], record: Mapping[str, Any]) -> None:
         """Write down how `output` was made, and which files belong to it."""
@@ -83,7 +105,7 @@ class Manifest:
             record = json.loads(line)
             if isinstance(record["files"], list) and isinstance(record["output"], str):
                 self._records[record["output"]] = record
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from osasis.errors import UserError
 from osasis.imaging.load import find_images
+from osasis.imaging.save import mark_of
 
 STDIN = "-"
 
@@ -27,7 +28,11 @@ class FoundPhoto:
 
 
 def find_photos(
-    given: Sequence[str], listed: Iterable[str] = (), *, outputs: Collection[Path] = ()
+    given: Sequence[str],
+    listed: Iterable[str] = (),
+    *,
+    outputs: Collection[Path] = (),
+    left_out: list[Path] | None = None,
 ) -> list[FoundPhoto]:
     """Find the photos; each is there once, in the order given, folders sorted.
 
@@ -38,31 +43,37 @@ def find_photos(
     Args:
         given: files, folders, patterns, and "-" for `listed`.
         listed: lines with one path each.
-        outputs: results of earlier runs: passed over in folders and patterns.
+        outputs: results of earlier runs: passed over in folders and patterns, as is every
+            picture that says of itself that osasis made it.
+        left_out: gets those.
 
     Raises:
         UserError: a path does not exist, a folder holds no picture, or nothing is left.
     """
     done = {path.resolve() for path in outputs}
     found: dict[Path, FoundPhoto] = {}
+    passed: list[Path] = [] if left_out is None else left_out
 
-    def add(paths: Iterable[Path], root: Path | None, skip: Collection[Path] = ()) -> None:
+    def add(paths: Iterable[Path], root: Path | None, *, named: bool = True) -> None:
         for path in paths:
             key = path.resolve()
-            if key not in skip:
+            if not named and (key in done or mark_of(path)):
+                passed.append(path)
+            else:
                 folder = path.parent.relative_to(root) if root else Path()
                 found.setdefault(key, FoundPhoto(path, folder))
 
     for text in given:
         path = Path(text).expanduser()
         if text == STDIN:
-            add((Path(line.strip()).expanduser() for line in listed if line.strip()), None)
+            lines = (line.strip().lstrip("\ufeff") for line in listed)  # Windows' mark
+            add((Path(line).expanduser() for line in lines if line), None)
         elif path.is_dir():
-            add(find_images([path]), path, done)
+            add(find_images([path]), path, named=False)
         elif path.exists() or not glob.has_magic(text):
             add(find_images([path]), None)  # says so where it does not exist
         else:
-            add(_matches(str(path)), None, done)
+            add(_matches(str(path)), None, named=False)
     if not found:
         raise UserError(
             "no photo is left to redraw",

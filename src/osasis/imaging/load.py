@@ -27,7 +27,7 @@ MAX_SCANS = 64  # passes over a progressive JPEG, about ten in a real one
 # Only these decoders: a file with another suffix is still recognised by its content, but Pillow's
 # rarely used readers (some of which start other programs) never see what a stranger uploads.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
 _CONVERT_HINT = "convert it to PNG, JPEG or WebP and try again"
 _ORIENTATION_TAG = 0x0112
 _TILE_TAGS = (0x0142, 0x0143)  # TIFF's width and height of a tile
@@ -123,7 +123,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{name} is not an image that can be read, whatever its name says",
             hint=f"if it opens in a picture viewer, {_CONVERT_HINT}",
         ) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise _damaged(name, error) from error
     with opened:
         return _checked_decode(opened, name, max_pixels)
@@ -225,7 +225,7 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Ima
     _check_tile(image, name)
     try:
         image.load()
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise _damaged(name, error) from error
     try:
         rgb = to_rgb8(image)
@@ -256,7 +256,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8; 1 (upright) where it is absent or the EXIF block is broken."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return 1
     return value if isinstance(value, int) else 1
 

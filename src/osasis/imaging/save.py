@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,20 @@ from PIL.PngImagePlugin import PngInfo
 
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-from osasis.imaging.load import to_rgb8
+from osasis.imaging.load import DECODE_ERRORS, to_rgb8
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SUFFIXES = tuple(_FORMATS)
 _QUALITY = 95
 _DESCRIPTION_TAG = 0x010E  # EXIF ImageDescription
 
 
 def save_image(
-    image: Image.Image, path: str | Path, *, metadata: Mapping[str, str] | None = None
+    image: Image.Image,
+    path: str | Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a picture in the format its suffix names; nobody ever finds half a file.
 
@@ -30,6 +37,7 @@ def save_image(
 
     Raises:
         UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
+        FileExistsError: something is there and `replace` is false.
         OsasisError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path).expanduser()
@@ -50,10 +58,49 @@ def save_image(
         options["subsampling"] = 0  # full colour resolution: style lives in colour
         image = image if image.mode in ("RGB", "L") else to_rgb8(image)
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, replace=replace) as temporary:
             image.save(temporary, format=kind, **options)
+    except FileExistsError as error:
+        if replace:  # a file where a folder should be
+            raise _write_error(path, error) from error
+        raise
     except OSError as error:
         raise _write_error(path, error) from error
+
+
+def mark_of(path: Path) -> dict[str, Any]:
+    """What osasis wrote into a result about how it was made; empty for every other file."""
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return {}
+    try:
+        with Image.open(path, formats=tuple(set(_FORMATS.values()))) as image:
+            said: Any = image.info
+            if image.format != "PNG":
+                said = json.loads(image.getexif().get(_DESCRIPTION_TAG, "{}"))
+            if not isinstance(said, Mapping) or "osasis" not in said:
+                version = str(said.get("version", "")) if isinstance(said, Mapping) else ""
+                return {"version": version} if version.startswith("osasis ") else {}
+            mark = json.loads(said["osasis"])
+    except (*DECODE_ERRORS, RecursionError, Image.DecompressionBombError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def is_taken(path: Path) -> bool:
+    """Whether anything is there, a link to nothing included."""
+    return os.path.lexists(path)
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """A path, then NAME-2, NAME-3 and so on."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or with a number where something is there already."""
+    return next(free for free in numbered(path) if not is_taken(free))
 
 
 def output_paths(

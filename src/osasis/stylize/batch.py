@@ -29,7 +29,7 @@ class Task:
     Attributes:
         path: the photo.
         output: file of its result.
-        seed: of its noise.
+        seed: of its noise, to which its content adds; see `photo_seed`.
         made: what determines the result besides the photo's bytes; see `result_key`.
         data: the photo's bytes, where they are not to be read from `path`.
     """
@@ -43,6 +43,11 @@ class Task:
 
 def _photo_hash(task: Task) -> str:
     return file_hash(task.path) if task.data is None else hashlib.sha256(task.data).hexdigest()
+
+
+def photo_seed(seed: int, photo_hash: str) -> int:
+    """The seed of a photo's noise: it depends on no other photo."""
+    return seed + int(photo_hash[:8], 16)
 
 
 Save = Callable[[Task, str, Redrawn], None]
@@ -62,6 +67,10 @@ class _Read:
         return self.prepared.squares[0].shape
 
 
+def _seed(photo: _Read) -> int:
+    return photo_seed(photo.task.seed, photo.photo_hash)
+
+
 class BatchRunner:
     """Redraws photos while others are read, searched for faces, put together and saved.
 
@@ -69,6 +78,7 @@ class BatchRunner:
         stylizer: what redraws.
         save: keeps a result; called in other threads.
         is_done: whether a task's result is there already, by the photo's hash.
+        begin: called for each photo that will be drawn, in order, in the caller's thread.
         jobs: threads beside the network.
     """
 
@@ -78,7 +88,10 @@ class BatchRunner:
         save: Save,
         is_done: Callable[[Task, str], bool],
         jobs: int = 2,
+        *,
+        begin: Callable[[Task, str], None] = lambda task, photo_hash: None,
     ) -> None:
+        self._begin = begin
         self._stylizer, self._save, self._is_done, self._jobs = stylizer, save, is_done, jobs
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
@@ -91,6 +104,11 @@ class BatchRunner:
             for task, read in self._read_ahead(pool, tasks):
                 if not isinstance(read, _Read):
                     yield task, read
+                    continue
+                try:
+                    self._begin(task, read.photo_hash)
+                except OsasisError as error:
+                    yield task, error
                     continue
                 if waiting and (_is_full(waiting, batch_size) or waiting[0].shape != read.shape):
                     saving.extend(self._redraw(pool, waiting))
@@ -134,7 +152,7 @@ class BatchRunner:
         self, pool: ThreadPoolExecutor, photos: Sequence[_Read]
     ) -> Iterator[tuple[Task, Future[Outcome]]]:
         squares = [square for photo in photos for square in photo.prepared.squares]
-        seeds = [photo.task.seed for photo in photos for _ in photo.prepared.squares]
+        seeds = [_seed(photo) for photo in photos for _ in photo.prepared.squares]
         if not squares:
             return
         try:

@@ -1,0 +1,120 @@
+"""Results in a folder: none replaces what is not that very result."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from osasis.errors import OsasisError, UserError
+from osasis.formats.records import Manifest
+from osasis.imaging.save import SUFFIXES, is_taken, mark_of, numbered, save_image
+
+CROPS = "crops"  # folder of the squares
+
+
+class Results:
+    """Names and keeps results; threads and processes may share a folder.
+
+    A result belongs to its photo's content and to the options: what is there already is not drawn
+    again, and another result of that name becomes NAME-2. A picture's file as `output` takes one
+    result, without a manifest.
+
+    Args:
+        output: a folder, or a file with the suffix of a picture.
+
+    Raises:
+        UserError: a file that is no picture, or a manifest of another program.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.is_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
+        if output.is_file() and not self.is_file:
+            raise UserError(f"{output} is a file, and results go into a folder")
+        self._output = output
+        self.folder = output.parent if self.is_file else output
+        self._manifest = None if self.is_file else Manifest(output)
+        self._lock = threading.Lock()
+        self._reserved: set[str] = set()
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file that the manifest says was written."""
+        return [] if self._manifest is None else self._manifest.outputs
+
+    def wanted(self, photo: Path, below: Path) -> Path:
+        """The name that a photo's result has where it is free."""
+        return self._output if self.is_file else self.folder / below / f"{photo.stem}.png"
+
+    def has(self, wanted: Path, key: str) -> bool:
+        """Whether the result that `key` names is there, under whatever number."""
+        if self._manifest is None:
+            return _key_of(wanted) == key
+        return self._manifest.find(wanted, key) is not None
+
+    def reserve(self, wanted: Path, key: str) -> Path:
+        """A name for a result before it is drawn; no other of this run gets it.
+
+        Raises:
+            UserError: the one file that was asked for is taken.
+        """
+        with self._lock:
+            for path in [wanted] if self.is_file else numbered(wanted):
+                name = str(path).casefold()  # one file on macOS and Windows
+                if name not in self._reserved and (not is_taken(path) or _key_of(path) == key):
+                    self._reserved.add(name)
+                    return path
+        raise UserError(f"{wanted} exists, and is not this result", hint="choose another with -o")
+
+    def save(
+        self,
+        output: Path,
+        picture: Image.Image,
+        record: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        squares: Sequence[Image.Image] = (),
+    ) -> Path:
+        """Write a result and its squares; add it to the manifest.
+
+        Args:
+            output: as `reserve` gave it.
+            record: how it was made, its "key" included.
+
+        Returns:
+            Where it is: another number where somebody has just taken the name.
+
+        Raises:
+            OsasisError: it cannot be written.
+        """
+        text = {**metadata, "osasis": json.dumps(record)}
+        key = str(record["key"])
+        written = self._write(output, picture, text, key)
+        files = [written]
+        below = (self.folder / CROPS / output.relative_to(self.folder)).with_suffix("")
+        for number, square in enumerate(squares, start=1):
+            path = below.with_name(f"{below.name}-{number}{output.suffix}")
+            files.append(self._write(path, square, text, key))
+        if self._manifest is not None:
+            self._manifest.add(written, files, record)
+        return written
+
+    def _write(self, path: Path, picture: Image.Image, text: Mapping[str, str], key: str) -> Path:
+        for free in [path] if self.is_file else numbered(path):
+            same = _key_of(free) == key
+            if is_taken(free) and not same:
+                continue
+            try:
+                save_image(picture, free, metadata=text, replace=same)
+            except FileExistsError:  # since a moment
+                continue
+            return free
+        raise OsasisError(f"{path} exists, and is not this result", hint="choose another with -o")
+
+
+def _key_of(path: Path) -> str | None:
+    key = mark_of(path).get("key")
+    return key if isinstance(key, str) else None

@@ -1,0 +1,139 @@
+"""Results never replace what is not that very result: files, names, seeds, marks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from osasis.cli.main import main
+
+from ..conftest import picture
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two photos of other people, a style's picture, the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("me.png", 1), ("other.png", 2), ("style.png", 3), ("style2.png", 4)):
+        picture(seed).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def base(tiny_base_path: Path) -> tuple[str, ...]:
+    return ("--base", str(tiny_base_path), "--device", "cpu")
+
+
+def stylize(base: tuple[str, ...], *given: str, style: str = "style.png") -> int:
+    return main(["stylize", *given, "--style-image", style, "--no-align", *base])
+
+
+def digest(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def names(folder: str) -> list[str]:
+    return sorted(p.name for p in Path(folder).iterdir() if p.suffix == ".png")
+
+
+def test_a_file_of_ones_own_stays(place: Path, base: tuple[str, ...], capsys) -> None:  # type: ignore[no-untyped-def]
+    Path("out").mkdir()
+    Path("out/me.png").write_bytes(Path("other.png").read_bytes())
+    Path("out/me-2.png").symlink_to("nowhere")
+    before = digest("out/me.png")
+    assert stylize(base, "me.png", "-o", "out") == 0
+    assert digest("out/me.png") == before
+    assert Path("out/me-2.png").is_symlink() and Path("out/me-3.png").is_file()
+    assert "out/me-3.png" in capsys.readouterr().out
+    assert stylize(base, "me.png", "-o", "out") == 0
+    assert "1 done before" in capsys.readouterr().out
+
+
+def test_a_result_beside_its_photo(place: Path, base: tuple[str, ...]) -> None:
+    Path("album").mkdir()
+    picture(1).save("album/a.jpg")
+    picture(2).save("album/a.png")
+    before = digest("album/a.png")
+    assert stylize(base, "album/a.jpg", "-o", "album") == 0
+    assert digest("album/a.png") == before and Path("album/a-2.png").is_file()
+
+
+def test_equal_names_and_other_options_keep_all(place: Path, base: tuple[str, ...]) -> None:
+    for folder, source in (("a", "me.png"), ("b", "other.png")):
+        Path(folder).mkdir()
+        Path(folder, "me.png").write_bytes(Path(source).read_bytes())
+        assert stylize(base, f"{folder}/me.png", "-o", "out") == 0
+    first = {name: digest(f"out/{name}") for name in names("out")}
+    assert list(first) == ["me-2.png", "me.png"]
+    assert stylize(base, "a/me.png", "-o", "out", style="style2.png") == 0
+    edit = ["edit", "a/me.png", "--attribute", "smiling=1", "--no-align", "-o", "out", *base]
+    assert main(edit) == 0
+    assert main(edit) == 0  # done before
+    assert names("out") == ["me-2.png", "me-3.png", "me-4.png", "me.png"]
+    assert stylize(base, "b/me.png", "-o", "out") == 0  # the list got shorter
+    assert {name: digest(f"out/{name}") for name in first} == first
+    lines = Path("out/manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["output"] for line in lines] == sorted(
+        names("out"), key=lambda name: (len(name), name)
+    )
+
+
+def test_a_new_photo_changes_no_other_result(place: Path, base: tuple[str, ...]) -> None:
+    chance = ("--variation", "0.5", "--seed", "7", "-o", "out")
+    Path("al").mkdir()
+    Path("al/b.png").write_bytes(Path("me.png").read_bytes())
+    assert stylize(base, "al", *chance) == 0
+    before = digest("out/b.png")
+    Path("al/a.png").write_bytes(Path("other.png").read_bytes())
+    Path("al/b.bmp").write_bytes(Path("other.png").read_bytes())
+    assert stylize(base, "al", *chance) == 0
+    assert names("out") == ["a.png", "b-2.png", "b.png"]
+    assert digest("out/b.png") == before
+    assert stylize(base, "me.png", *chance[:4], "-o", "again") == 0
+    assert Path("again/me.png").stat().st_size > 0
+
+
+def test_results_are_no_photos_wherever_they_lie(
+    place: Path, base: tuple[str, ...], capsys
+) -> None:  # type: ignore[no-untyped-def]
+    assert main(["edit", "me.png", "--attribute", "smiling=1", "--no-align", *base]) == 0
+    assert stylize(base, ".", "-o", "one") == 0
+    assert "left out" in capsys.readouterr().err
+    assert sorted(p.name for p in Path("one").rglob("*.png")) == sorted(
+        ["me.png", "other.png", "style.png", "style2.png"]
+    )
+    assert stylize(base, "edited/me.png", "-o", "two") == 0  # named outright
+    assert names("two") == ["me.png"]
+
+
+def test_one_file_for_one_photo(place: Path, base: tuple[str, ...], capsys) -> None:  # type: ignore[no-untyped-def]
+    assert stylize(base, "me.png", "-o", "result.png") == 0
+    assert Path("result.png").is_file() and not Path("manifest.jsonl").exists()
+    assert stylize(base, "me.png", "-o", "result.png") == 0
+    assert "1 done before" in capsys.readouterr().out
+    before = digest("result.png")
+    assert stylize(base, "other.png", "-o", "result.png") == 1
+    assert digest("result.png") == before
+    assert stylize(base, "me.png", "other.png", "-o", "more.png") == 2
+
+
+def test_crops_sheets_and_manifests_of_ones_own(place: Path, base: tuple[str, ...]) -> None:
+    Path("out/crops").mkdir(parents=True)
+    Path("out/crops/me-1.png").write_bytes(Path("other.png").read_bytes())
+    mine = digest("out/crops/me-1.png")
+    assert stylize(base, "me.png", "--crops", "-o", "out") == 0
+    assert digest("out/crops/me-1.png") == mine and Path("out/crops/me-1-2.png").is_file()
+    Path("sheet.png").write_bytes(Path("other.png").read_bytes())
+    sheet = ["explore", "me.png", "--style-image", "style.png", "--rows", "codes", *base]
+    assert main(sheet) == 0
+    assert digest("sheet.png") == mine and Path("sheet-2.png").is_file()
+    assert main([*sheet, "-o", "sheet.png"]) == 2
+    Path("theirs").mkdir()
+    Path("theirs/manifest.jsonl").write_text('{"file": "a"}\n')
+    assert stylize(base, "me.png", "-o", "theirs") == 2
+    Path("ranking.png").write_bytes(Path("other.png").read_bytes())
+    assert main(["density", "me.png", "other.png", *base]) == 2
+    assert digest("ranking.png") == mine
