@@ -134,11 +134,12 @@ def run(args: argparse.Namespace) -> int:
         base.hash,
         args.output,
         made,
-        {**control_values(args), "batch_size": args.batch_size},
+        control_values(args),
         photo_config(args),
         args.format,
         args.jobs,
         args.device,
+        args.batch_size,
     )
     records = stylize_dataset(
         args.sources,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from osasis._version import __version__
 from osasis.cli.options import amount, levels, positive, share, whole
+from osasis.config.controls import Controls
 from osasis.errors import UserError
 
 if TYPE_CHECKING:
@@ -120,18 +121,18 @@ def add_controls(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def control_values(args: argparse.Namespace) -> dict[str, Any]:
-    """The controls as keyword arguments of `Stylizer`."""
-    return {
-        "strength": args.style_strength,
-        "style_levels": args.style_levels,
-        "swap_codes": args.swap_codes,
-        "lambda_spn": args.lambda_spn,
-        "t0": args.t0,
-        "variation": args.variation,
-        "seed": args.seed,
-        "mixed_precision": args.mixed_precision,
-    }
+def control_values(args: argparse.Namespace) -> Controls:
+    """The controls that were asked for."""
+    return Controls(
+        strength=args.style_strength,
+        style_levels=args.style_levels,
+        swap_codes=args.swap_codes,
+        lambda_spn=args.lambda_spn,
+        t0=args.t0,
+        variation=args.variation,
+        seed=args.seed,
+        mixed_precision=args.mixed_precision,
+    )
 
 
 def load_styles(args: argparse.Namespace) -> tuple[Base, list[tuple[Style, float]]]:
@@ -184,10 +185,10 @@ def describe(
         said["note"] = PREVIEW_NOTE
     values = control_values(args)
     for name in ("seed", "variation"):
-        said[name] = str(values[name])
+        said[name] = str(getattr(values, name))
     for name in ("style_levels", "lambda_spn", "t0"):
-        if values[name] is not None:
-            said[name.replace("_", " ")] = str(values[name])
+        if getattr(values, name) is not None:
+            said[name.replace("_", " ")] = str(getattr(values, name))
     if args.swap_codes:
         said["codes"] = "swapped"
     if args.mixed_precision:

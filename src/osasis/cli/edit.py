@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from osasis.cli.controls import add_controls, add_style, control_values, describe, load_styles
 from osasis.cli.options import add_device, amount, make_writable, positive, share
@@ -265,7 +266,7 @@ def run(args: argparse.Namespace) -> int:
     from osasis.stylize.stylizer import Stylizer
 
     base, styles = load_styles(args)
-    controls: dict[str, Any] = control_values(args)
+    controls = replace(control_values(args), guidance=guidance_of(args))
     route = common_route(styles, EDIT_ROUTE)
     t0 = route.t0 if args.t0 is None else args.t0
     failed: list[tuple[Path, OsasisError]] = []
@@ -281,7 +282,7 @@ def run(args: argparse.Namespace) -> int:
                 stops.append(f"{photo.name}: {step.done} updates, {note}: {step.stopped}")
 
         edits = make_edits(base, args, t0, show)
-        stylizer = Stylizer(base, styles, edits=edits, guidance=guidance_of(args), **controls)
+        stylizer = Stylizer(base, styles, controls, edits=edits)
         painter = PhotoStylizer(stylizer, photo_config(args))
         make_writable(results.folder)
         made = made_by(base, args)

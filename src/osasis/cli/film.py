@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from osasis.stylize.stylizer import Stylizer
 
     base, styles = load_styles(args)
-    stylizer = Stylizer(base, styles, **control_values(args), batch_size=args.batch_size)
+    stylizer = Stylizer(base, styles, control_values(args), batch_size=args.batch_size)
     config = FilmConfig(smooth=args.smooth, steady=args.steady, blend=blend_config(args))
     try:
         with (

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from osasis.stylize.stylizer import Stylizer
 
     base, styles = load_styles(args)
-    stylizer = Stylizer(base, styles, **control_values(args), batch_size=args.batch_size)
+    stylizer = Stylizer(base, styles, control_values(args), batch_size=args.batch_size)
     if args.style_image is not None:
         print(f"{args.style_image}: {PREVIEW_NOTE}", file=sys.stderr)
     metadata = describe(base, styles, args)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from osasis.base import Base, load_base
 from osasis.config.catalogue import find_style
+from osasis.config.controls import controls_from
 from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method
@@ -177,10 +178,8 @@ class Painters:
     def _redraw(
         self, method: Method, style: Style, photos: Sequence[Path]
     ) -> Iterator[Image.Image]:
-        given = dict(method.options.get("stylize", {}))
-        if "style_levels" in given:
-            given["style_levels"] = tuple(given["style_levels"])
-        yield from Stylizer(self.base, style, **given).stream([str(photo) for photo in photos])
+        controls = controls_from(method.options.get("stylize", {}))
+        yield from Stylizer(self.base, style, controls).stream([str(photo) for photo in photos])
 
     def _tensor(self, photo: Path) -> Tensor:
         return to_tensor(fit_square(load_image(photo), self.base.image_size))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from osasis.config.controls import Controls
 from osasis.errors import OsasisError
 from osasis.formats.records import result_key
 from osasis.imaging.squares import PhotoConfig, Redrawn
@@ -34,22 +35,24 @@ class Job:
         base_hash: its hash, so that no machine uses another.
         output: folder or address of the tables.
         made: what determines the results besides the photos.
-        controls: keyword arguments of `Stylizer`.
+        controls: how photos are redrawn.
         photo: what of a photo is redrawn.
         format: of the results, one of `FORMATS`.
         jobs: threads beside the network.
         device: see `choose_device`.
+        batch_size: photos at once; None chooses from free memory.
     """
 
     base: str
     base_hash: str
     output: str
     made: Mapping[str, Any]
-    controls: Mapping[str, Any] = field(default_factory=dict)
+    controls: Controls = field(default_factory=Controls)
     photo: PhotoConfig = field(default_factory=PhotoConfig)
     format: str = "png"
     jobs: int = 2
     device: str | None = None
+    batch_size: int | None = None
 
 
 class Worker:
@@ -73,7 +76,9 @@ class Worker:
             raise OsasisError(
                 f"{job.base} is another base on this machine: {base.hash}, not {job.base_hash}"
             )
-        stylizer = Stylizer(base, ray.get(references["styles"]), **job.controls)
+        stylizer = Stylizer(
+            base, ray.get(references["styles"]), job.controls, batch_size=job.batch_size
+        )
         self._stylizer = PhotoStylizer(stylizer, job.photo)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -138,8 +143,8 @@ class Worker:
 
     def _task(self, place: int, name: str, data: bytes) -> Task:
         """The photo in row `place`; the seed is of its id, wherever it lies in the source."""
-        random = bool(self._job.controls.get("variation"))
-        first = int(self._job.controls.get("seed", 0))
+        random = bool(self._job.controls.variation)
+        first = self._job.controls.seed
         seed = (first + int(id_hashes([name])[0] >> np.uint64(32))) if random else first
         made = {**self._job.made, "seed": seed if random else None}
         return Task(Path(name), Path(str(place)), seed, made, data)

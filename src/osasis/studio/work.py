@@ -15,6 +15,7 @@ from PIL import Image
 from osasis._version import __version__
 from osasis.base import Base
 from osasis.config.catalogue import assets, list_styles
+from osasis.config.controls import Controls
 from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
@@ -221,14 +222,16 @@ class Studio:
         return Stylizer(
             self.base,
             [(_with_structure(style, s.structure), share) for style, share in styles],
-            strength=s.strength,
-            style_levels=s.style_levels,
-            swap_codes=s.swap_codes,
-            t0=s.t0 or None,
+            Controls(
+                strength=s.strength,
+                style_levels=s.style_levels,
+                swap_codes=s.swap_codes,
+                t0=s.t0 or None,
+                variation=s.variation,
+                seed=s.seed,
+                guidance=s.guidance or plain,
+            ),
             edits=edits,
-            guidance=s.guidance or plain,
-            variation=s.variation,
-            seed=s.seed,
             batch_size=_AT_ONCE,
         )
 

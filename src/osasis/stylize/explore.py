@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from osasis.base import Base
+from osasis.config.controls import Controls
 from osasis.formats.style_file import Style
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square
@@ -26,11 +27,11 @@ _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 @dataclass(frozen=True)
 class Trial:
-    """One picture of the sheet: its caption, the styles it is drawn with, `Stylizer`'s controls."""
+    """One picture of the sheet: its caption, the styles it is drawn with, its controls."""
 
     caption: str
     styles: tuple[tuple[Style, float], ...]
-    controls: dict[str, Any]
+    controls: Controls
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ def plan(
         "seed": [(f"{s}", {"variation": _SEED_VARIATION, "seed": s}) for s in range(5)],
     }
     rows = [
-        Row(name, tuple(Trial(caption, mixed, c) for caption, c in values[name]))
+        Row(name, tuple(Trial(caption, mixed, Controls(**c)) for caption, c in values[name]))
         for name in CONTROLS
         if name in controls and name in values
     ]
     if "mix" in controls and len(mixed) > 1:
         (first, _), (second, _) = mixed[:2]
         pairs = [(s, ((first, s), (second, 1 - s))) for s in _SHARES]
-        rows.append(Row("mix", tuple(Trial(f"{s:g} : {1 - s:g}", p, {}) for s, p in pairs)))
+        rows.append(Row("mix", tuple(Trial(f"{s:g} : {1 - s:g}", p, Controls()) for s, p in pairs)))
     return rows
 
 
@@ -81,7 +82,7 @@ def explore(
     """Draw every trial of `rows`, in order: its row's number, its picture."""
     for number, row in enumerate(rows):
         for trial in row.trials:
-            yield number, Stylizer(base, trial.styles, **trial.controls)(photo)[0]
+            yield number, Stylizer(base, trial.styles, trial.controls)(photo)[0]
 
 
 def sheet(

@@ -157,10 +157,10 @@ def blend(
         swap_codes: see `Look`.
 
     Raises:
-        UserError: a style of another base, levels it does not have, a value out of range.
+        UserError: a style of another base, or levels it does not have.
     """
     shares = normalised(styles)
-    _check(base, strength, style_levels, lambda_spn)
+    _check(base, style_levels)
     # refuses another base, and changes that do not fit
     changes = [changes_of(style, base) for style, _ in shares]
     diffae = copy_unet(base.diffae, {name for part in changes for name in part})
@@ -241,18 +241,13 @@ def common_route(styles: Styles, otherwise: Route) -> Route:
     return route
 
 
-def _check(
-    base: Base, strength: float, levels: tuple[int, ...] | None, lambda_spn: float | None
-) -> None:
+def _check(base: Base, levels: tuple[int, ...] | None) -> None:
     outside = [level for level in levels or () if level not in range(base.num_levels)]
     if outside:
         raise UserError(
             f"style levels {outside} do not exist on base {base.name!r}",
             hint=f"choose from 0 to {base.num_levels - 1}; 0 is the highest resolution",
         )
-    for name, value in (("style strength", strength), ("lambda_spn", lambda_spn)):
-        if value is not None and not 0 <= value < float("inf"):
-            raise UserError(f"{name} must be 0 or more, got {value}")
 
 
 def student(style: Style, base: Base) -> Student:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.base import Base
+from osasis.config.controls import Controls
 from osasis.device import free_memory, mixed_precision, with_room
 from osasis.diffusion.noise import SeededNoise
 from osasis.errors import OsasisError, UserError
@@ -34,21 +37,10 @@ class Stylizer:
         base: the base the styles were learned on.
         style: what `learn_style` or `load_style` returned; or pairs of styles and their shares of
             a mix; without one, the base itself decodes.
-        style_levels: U-Net levels that see the style's code; None takes the style's own.
-        lambda_spn: weight of the SPN; None takes the style's own.
-        strength: of the style, 0 is the base's reconstruction of the photo, 1 as learned, more is
-            stronger; see `Look`.
-        swap_codes: the style's code where the photo's belongs and the other way round (Fig. 8).
-        t0: timestep in 1 .. 1000 up to which photos are inverted: less keeps more of the photo;
-            None takes the style's own.
+        controls: how they are redrawn; None takes the defaults.
         edits: changes of what the photos show; they add up.
-        guidance: 0 or more, how much of the edits' effect on each step is taken; 1 is plain
-            decoding with the edited code; see `guided`.
-        variation: in [0, 1], how much of the noise in the structural code is drawn anew.
-        seed: photo i draws its noise from `seed + i`.
         batch_size: photos at once; None chooses from free memory.
-        mixed_precision: networks multiply in bfloat16 where the device does so itself: faster, and
-            pixels differ a little.
+        changes: controls by name, in place of those in `controls`.
 
     Raises:
         UserError: a style of another base, levels the base does not have, values out of range.
@@ -58,38 +50,26 @@ class Stylizer:
         self,
         base: Base,
         style: Styles = (),
+        controls: Controls | None = None,
         *,
-        style_levels: tuple[int, ...] | None = None,
-        lambda_spn: float | None = None,
-        strength: float = 1.0,
-        swap_codes: bool = False,
-        t0: int | None = None,
         edits: Sequence[Edit] = (),
-        guidance: float = 1.0,
-        variation: float = 0.0,
-        seed: int = 0,
         batch_size: int | None = None,
-        mixed_precision: bool = False,
+        **changes: Any,
     ) -> None:
-        if not 0 <= variation <= 1:
-            raise UserError(f"variation must lie in [0, 1], got {variation}")
-        if not 0 <= guidance < float("inf"):
-            raise UserError(f"guidance must be 0 or more, got {guidance}")
+        c = self._controls = replace(controls or Controls(), **changes)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
         self._look = blend(
             base,
             style,
-            strength=strength,
-            style_levels=style_levels,
-            lambda_spn=lambda_spn,
-            swap_codes=swap_codes,
+            strength=c.strength,
+            style_levels=c.style_levels,
+            lambda_spn=c.lambda_spn,
+            swap_codes=c.swap_codes,
         )
         route = common_route(style, EDIT_ROUTE)
-        self._route = base.unclipped(route if t0 is None else route.until(t0))
-        self._base, self._edits, self._guidance = base, tuple(edits), guidance
-        self._variation, self._seed = variation, seed
-        self._batch_size, self._mixed = batch_size, mixed_precision
+        self._route = base.unclipped(route if c.t0 is None else route.until(c.t0))
+        self._base, self._edits, self._batch_size = base, tuple(edits), batch_size
 
     @property
     def base(self) -> Base:
@@ -99,7 +79,7 @@ class Stylizer:
     @property
     def seed(self) -> int:
         """Seed of the first photo."""
-        return self._seed
+        return self._controls.seed
 
     @property
     def batch_size(self) -> int:
@@ -129,7 +109,7 @@ class Stylizer:
         first = 0
         while chunk := list(islice(remaining, self.batch_size)):
             x0 = torch.cat([to_tensor(fit_square(load_image(image), size)) for image in chunk])
-            seeds = range(self._seed + first, self._seed + first + len(chunk))
+            seeds = range(self._controls.seed + first, self._controls.seed + first + len(chunk))
             yield from to_images(self.stylize(x0, seeds=seeds))
             first += len(chunk)
 
@@ -149,7 +129,7 @@ class Stylizer:
                 batches are tried first.
         """
         if seeds is None:
-            seeds = range(self._seed, self._seed + len(x0))
+            seeds = range(self._controls.seed, self._controls.seed + len(x0))
 
         def draw(at_once: int) -> Tensor:
             starts = range(0, len(x0), at_once)
@@ -172,7 +152,7 @@ class Stylizer:
 
     def _stylize(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
         base, look = self._base, self._look
-        precision = mixed_precision(base.device, wanted=self._mixed, on_cpu=True)
+        precision = mixed_precision(base.device, wanted=self._controls.mixed_precision, on_cpu=True)
         with precision:
             photo = base.to_x0(x0).float()
         maps, z_sem = self._seen_small(x0, photo)
@@ -181,7 +161,7 @@ class Stylizer:
             z_sem = base.encode_x0(base.squeeze(dressed))
         with precision:
             x_t0 = base.invert_x0(dressed, z_sem, self._route)
-        if self._variation:
+        if self._controls.variation:
             x_t0 = self._vary(dressed, x_t0, seeds)
         z_edited = None
         if self._edits:
@@ -195,7 +175,7 @@ class Stylizer:
                 z_sem,
                 self._route,
                 z_edited=z_edited,
-                guidance=self._guidance,
+                guidance=self._controls.guidance,
             )
             with torch.no_grad():
                 pictures = base.to_picture(decoded)
@@ -227,6 +207,6 @@ class Stylizer:
         alpha_bar = self._route.inversion()[-1].alpha_bar_s
         signal = alpha_bar**0.5 * x0
         noise = SeededNoise(seeds, x0.shape[1:], self._base.device)()
-        kept = (1 - self._variation**2) ** 0.5
-        drawn = self._variation * (1 - alpha_bar) ** 0.5 * noise
+        kept = (1 - self._controls.variation**2) ** 0.5
+        drawn = self._controls.variation * (1 - alpha_bar) ** 0.5 * noise
         return signal + kept * (x_t0 - signal) + drawn

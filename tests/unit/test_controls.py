@@ -1,0 +1,36 @@
+"""The controls of stylizing: ranges in one place, and tables of files."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from osasis.config.controls import Controls, controls_from
+from osasis.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["strength", "lambda_spn", "guidance"])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_amounts_are_0_or_more(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{name} must be 0 or more"):
+        Controls(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"variation": 1.1}, {"variation": math.nan}, {"t0": 0}, {"t0": 1001}]
+)
+def test_ranges(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="must lie in"):
+        Controls(**wrong)
+
+
+def test_tables_of_files() -> None:
+    read = controls_from({"strength": 0.5, "style_levels": [0, 1]})
+    assert read == Controls(strength=0.5, style_levels=(0, 1))
+    with pytest.raises(UserError, match="no control 'strenght'") as caught:
+        controls_from({"strenght": 0.5})
+    assert "strength" in caught.value.hint
+    with pytest.raises(UserError, match="wrong kind"):
+        controls_from({"strength": "much"})
