@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    | ({".avif"} if features.check("avif") else set())
+)
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 MAX_ASPECT = 100  # longer side, in shorter sides
@@ -26,8 +29,12 @@ MAX_SCANS = 64  # passes over a progressive JPEG, about ten in a real one
 
 # Only these decoders: a file with another suffix is still recognised by its content, but Pillow's
 # rarely used readers (some of which start other programs) never see what a stranger uploads.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM") + (
+    ("AVIF",) if features.check("avif") else ()
+)
+_PHOTOMETRIC, _BITS, _PLANES, _DNG_VERSION = 262, 258, 284, 50706  # tags of TIFF
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
+_RAW = (".dng", ".cr2", ".nef", ".arw", ".orf", ".rw2", ".pef", ".srw")
 _CONVERT_HINT = "convert it to PNG, JPEG or WebP and try again"
 _ORIENTATION_TAG = 0x0112
 _TILE_TAGS = (0x0142, 0x0143)  # TIFF's width and height of a tile
@@ -223,6 +230,7 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Ima
             hint="cut out the part that matters",
         )
     _check_tile(image, name)
+    _check_tiff(image, name)
     try:
         image.load()
     except DECODE_ERRORS as error:
@@ -252,6 +260,25 @@ def _check_tile(image: Image.Image, name: str) -> None:
         raise _damaged(name, ValueError(f"tiles of {sides[0]} x {sides[1]} pixels"))
 
 
+def _check_tiff(image: Image.Image, name: str) -> None:
+    """Refuse raw files, of which only a preview could be read, and planes that Pillow mixes up.
+
+    Raises:
+        UserError: it is one.
+    """
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if _DNG_VERSION in tags or name.lower().endswith(_RAW):
+        raise UserError(
+            f"{name} is a camera's raw file, of which only a small preview could be read",
+            hint="develop it first: export a JPEG or TIFF from a photo program",
+        )
+    if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8:
+        raise UserError(
+            f"{name} has its colours of 16 bits in separate planes, which cannot be read",
+            hint="save it with interleaved pixels (not 'per channel'), or as PNG",
+        )
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8; 1 (upright) where it is absent or the EXIF block is broken."""
     try:
@@ -264,7 +291,9 @@ def _orientation(image: Image.Image) -> int:
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colour as 8-bit L, RGB or CMYK, and the alpha channel (L) where there is one."""
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image), (65535,)), None
+        pixels = np.asarray(image)
+        tags = getattr(image, "tag_v2", {})
+        return _grey(65535 - pixels if tags.get(_PHOTOMETRIC) == 0 else pixels, (65535,)), None
     if image.mode == "I":  # 32 bits that nearly always hold 8 or 16
         return _grey(np.asarray(image), (255, 65535, 2**31 - 1)), None
     if image.mode == "F":
