@@ -21,7 +21,7 @@ COMMIT = "a" * 40
 NEWER = "b" * 40
 BLOB = bytes(range(256)) * 4096  # 1 MiB
 QUICK = replace(  # two updates, and few steps of everything
-    RELEASE,
+    RELEASE.judged_by("vgg16-stats"),
     iterations=1,
     batch_size=1,
     learn_route=Route(4, 4, shared_grid=False),

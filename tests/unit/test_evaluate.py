@@ -302,7 +302,7 @@ def test_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:
             learn_config(Method("a", "preset", "fast", {"set": settings}))
     for value in ({"direction_windows": 0}, {"learn_route": {"t0_ratio": 2.0}}):
         with pytest.raises(UserError, match="must"):
-            learn_config(Method("a", "preset", "fast", {"set": value}))
+            learn_config(Method("a", "preset", "paper", {"set": value}))
     with pytest.raises(UserError, match="no setting 'stps'"):
         check_peer("gatys", {"stps": 3})
     with pytest.raises(UserError, match="no peer"):
