@@ -302,7 +302,7 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         return x.to(self.device, torch.float32)
 
 
-def load_base(name_or_path: str | Path = "faces-128", *, device: str | None = None) -> Base:
+def load_base(name_or_path: str | Path = "faces-256", *, device: str | None = None) -> Base:
     """Load a base by name, or from a file written by `save_base`, or from a folder around one.
 
     Args:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from osasis.base import Base
     from osasis.formats.style_file import Style
 
-DEFAULT_BASE = "faces-128"
+DEFAULT_BASE = "faces-256"
 PREVIEW_NOTE = (
     "a preview, nothing was learned: the base with the picture's z_sem on its style levels"
 )

@@ -45,7 +45,7 @@ EXTRAS = {
     "ray": {"ray": "ray.data"},
     "studio": {"gradio": "gradio"},
 }
-BASE = "faces-128"
+BASE = "faces-256"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     """Add `--base`."""
     parser.add_argument(
         "--base",
-        default="faces-128",
+        default="faces-256",
         metavar="NAME_OR_FILE",
         help="pretrained base, see `osasis models list` (default: %(default)s)",
     )

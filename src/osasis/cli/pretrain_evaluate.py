@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  osasis pretrain evaluate faces-128 --data 'faces/val-*.tar' -o report/
+  osasis pretrain evaluate faces-256 --data 'faces/val-*.tar' -o report/
       reconstruction, and sheets of photos, reconstructions and samples
   osasis pretrain evaluate runs/mine/mine.safetensors --data held_out/ --train-data photos/ \\
       --attributes labels.tsv --samples 5000 -o report/

@@ -92,7 +92,7 @@ class EvaluationConfig:
     styles: dict[str, Path]
     size: int = DEFAULT_SIZE
     metrics: tuple[str, ...] | None = None
-    base: str = "faces-128"
+    base: str = "faces-256"
     bootstrap: int = 1000
 
 
@@ -146,7 +146,7 @@ def load_evaluation(
         styles=places,
         size=size or _whole(raw, "size", DEFAULT_SIZE, 16, path),
         metrics=tuple(map(str, raw["metrics"])) if "metrics" in raw else None,
-        base=base or _place(str(raw.get("base", "faces-128")), here),
+        base=base or _place(str(raw.get("base", "faces-256")), here),
         bootstrap=_whole(raw, "bootstrap", 1000, 0, path),
     )
 

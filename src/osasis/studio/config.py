@@ -63,7 +63,7 @@ class StudioConfig:
     """
 
     data: Path
-    base: str = "faces-128"
+    base: str = "faces-256"
     device: str | None = None
     host: str = "127.0.0.1"
     port: int = 7860
