@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from typing import NoReturn, TextIO, cast
 
 from osasis._version import __version__
 from osasis.cli import (
@@ -29,6 +32,7 @@ from osasis.cli import (
     studio,
     stylize,
 )
+from osasis.cli.output import Shown
 from osasis.errors import OsasisError, UserError
 from osasis.memory import keep_freed_memory
 
@@ -162,9 +166,49 @@ def _run(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit status.
 
-    0: done; 1: it failed; 2: wrong use; 130: stopped with Ctrl-C.
+    0: done; 1: it failed; 2: wrong use; 130: stopped with Ctrl-C or SIGTERM.
     """
     argv = sys.argv[1:] if argv is None else argv
+    with (
+        _stopping(),
+        contextlib.redirect_stdout(cast(TextIO, Shown(sys.stdout))),
+        contextlib.redirect_stderr(cast(TextIO, Shown(sys.stderr))),
+    ):
+        return _main(argv)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does; once either came, another waits for what is being saved.
+
+    A third Ctrl-C ends the program at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    stops = (signal.SIGINT, signal.SIGTERM)
+    came = 0
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal came
+        came += 1
+        if came == 1:
+            raise KeyboardInterrupt
+        if came == 2:
+            os.write(2, b"\nstopping; once more ends at once, and what was not saved is lost\n")
+        else:
+            os._exit(128 + number)
+
+    before = [signal.signal(number, stop) for number in stops]
+    try:
+        yield
+    finally:
+        if not came:  # else nothing may interrupt the end of the program
+            for number, handler in zip(stops, before, strict=True):
+                signal.signal(number, handler)
+
+
+def _main(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
         return _run(argv)

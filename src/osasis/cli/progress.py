@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from osasis.cli.output import printable
 from osasis.files import duration
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Progress:
 
     def update(self, phase: str, done: int, total: int, note: str = "") -> None:
         """Say that `done` of `total` steps of `phase` are done."""
+        note = printable(note)
         if phase != self._phase:
             self._phase, self._begun = phase, (self._clock(), done)
             if self._bar is not None:
@@ -101,5 +103,6 @@ def _bar(stream: TextIO) -> RichProgress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=Console(file=stream),
+        # the bar steers the terminal on purpose
+        console=Console(file=getattr(stream, "terminal", stream)),
     )

@@ -1,0 +1,35 @@
+"""What reaches the terminal: text, whatever strangers named their files and styles."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
+_CONTROL = {*range(0x20), *range(0x7F, 0xA0), *_TURNING, *range(0xD800, 0xE000)} - {
+    ord("\n"),
+    ord("\t"),
+}
+_SHOWN = {code: ascii(chr(code))[1:-1] for code in _CONTROL}
+
+
+def printable(text: str) -> str:
+    """`text` with what steers a terminal, or turns writing round, shown as an escape."""
+    return text.translate(_SHOWN)
+
+
+class Shown:
+    """Writes to a stream, all text `printable`.
+
+    Attributes:
+        terminal: the stream itself, for what steers it on purpose.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.terminal = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return self.terminal.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terminal, name)
