@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 Report = Callable[[str, int, int], None]
 """`report(phase, done, total)`, in bytes."""
@@ -50,7 +47,13 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
         FileExistsError: something is at `path` and `replace` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".osasis-", suffix=path.suffix)
+    # by a hash: a name of 255 bytes leaves no room for more
+    named = f"{platform.node()}/{path.name}".encode(errors="surrogateescape")
+    prefix = f".{hashlib.sha256(named).hexdigest()[:16]}-"
+    _remove_abandoned(path.parent, prefix)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f"{prefix}{os.getpid()}-", suffix=path.suffix[:32]
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -73,3 +76,23 @@ def duration(seconds: float) -> str:
     if total < 3600:
         return f"{total // 60} min {total % 60} s"
     return f"{total // 3600} h {total % 3600 // 60} min"
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove what killed processes of this machine left that wrote the same file."""
+    for left in folder.glob(f"{prefix}*"):
+        process = left.name.removeprefix(prefix).partition("-")[0]
+        if process.isdecimal() and not _is_alive(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

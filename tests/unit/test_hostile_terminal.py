@@ -1,7 +1,8 @@
-"""Names that steer a terminal, and signals that come at a bad time."""
+"""Names that steer a terminal, signals at a bad time, and what lies in folders of results."""
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from osasis.cli.main import main
+from osasis.errors import UserError
+from osasis.files import atomic_path
+from osasis.formats.records import Manifest
 
 ODD = "a\x1b[2J\x07\u202egpj.png"
 
@@ -58,3 +62,53 @@ def test_a_signal_saves_and_a_second_one_waits(sent: list[signal.Signals]) -> No
         out, err = process.communicate(timeout=30)
     assert (out, process.returncode) == ("saved\n", 130), err
     assert "Traceback" not in err
+
+
+def test_lines_of_a_manifest_that_are_not_ours_are_passed_over(tmp_path: Path) -> None:
+    good = {"output": "a/b.png", "files": ["a/b.png"], "key": "k"}
+    bad = [
+        "[" * 100_000,
+        "5",
+        "null",
+        '{"output": 5, "files": [5]}',
+        json.dumps({"output": "a", "files": [3]}),
+        json.dumps({"output": "a", "files": ["x" * 1000]}),
+        json.dumps({"output": "a", "files": ["\u00e9" * 200]}),
+        json.dumps({"output": "a", "files": ["../../etc/passwd"]}),
+        json.dumps({"output": "a", "files": ["/etc/passwd"]}),
+        json.dumps({"output": "a", "files": ["a\0b"]}),
+        json.dumps({"output": "a" * 2_000_000, "files": []}),
+    ]
+    (tmp_path / "manifest.jsonl").write_text("\n".join([*bad, "", json.dumps(good)]) + "\n")
+    manifest = Manifest(tmp_path)
+    assert manifest.foreign == len(bad)
+    assert manifest.outputs == [tmp_path / "a/b.png"]
+    assert not manifest.has(tmp_path / "a/b.png", "k")
+
+
+def test_a_manifest_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("")
+    (tmp_path / "manifest.jsonl").symlink_to(tmp_path / "other")
+    with pytest.raises(UserError, match="link"):
+        Manifest(tmp_path)
+
+
+def test_a_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 251 + ".png")
+    with atomic_path(path) as temporary:
+        temporary.write_text("x")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_killed_process_left_is_gone_after_the_next(tmp_path: Path) -> None:
+    program = f"""
+        import os, pathlib
+        from osasis.files import atomic_path
+        with atomic_path(pathlib.Path({str(tmp_path / "a.png")!r})):
+            os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic_path(tmp_path / "a.png") as mine, atomic_path(tmp_path / "a.png") as other:
+        assert mine.exists() and other.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

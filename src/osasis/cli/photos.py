@@ -208,6 +208,9 @@ def redraw_all(
     from osasis.stylize.photo import PhotoStylizer
 
     results = Results(args.output)
+    if results.foreign and shares.is_main:
+        count = f"{results.foreign} lines of the manifest in {args.output}"
+        print(f"{count} are not ours and were passed over", file=sys.stderr)
     tasks = [
         Task(photo.path, results.wanted(photo.path, photo.folder), args.seed, made)
         for photo in photos

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from osasis.errors import OsasisError, UserError
@@ -21,6 +21,7 @@ except ImportError:  # Windows: one process at a time
 
 MANIFEST = "manifest.jsonl"
 _FIRST = '{"output": '  # with which every line begins, also one cut short
+MAX_LINE, MAX_FILES = 1_000_000, 10_000  # characters of a line, files of a result
 
 
 def file_hash(path: Path) -> str:
@@ -47,21 +48,27 @@ class Manifest:
     Lines are added as results are saved, from any thread and, where the system has file locks,
     any process. A line cut short by a kill is passed over, and that photo is done again.
 
+    Attributes:
+        foreign: lines that are none of ours and were passed over.
+
     Raises:
-        UserError: the folder has a file of that name that another program wrote.
+        UserError: the folder has a file of that name that another program wrote, or that is a link.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / MANIFEST
         self._lock = threading.Lock()
         self._records: dict[str, dict[str, Any]] = {}
-        if self._path.exists():
-            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
-            for line in lines:
-                self._remember(line)
-            if not self._records and not all(
-                line.startswith(_FIRST[: len(line)]) for line in lines
-            ):
+        self.foreign = 0
+        if self._path.is_symlink():
+            raise UserError(
+                f"{self._path} is a link, which is not followed",
+                hint="remove it, or choose another -o",
+            )
+        if self._path.is_file():
+            with self._path.open(encoding="utf-8", errors="replace") as lines:
+                ours = [self._remember(line) for line in lines]
+            if not self._records and not all(ours):
                 raise UserError(
                     f"{self._path} was not written by osasis", hint="choose another folder with -o"
                 )
@@ -100,13 +107,39 @@ class Manifest:
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
 
-    def _remember(self, line: str) -> None:
+    def _remember(self, line: str) -> bool:
+        """Take a line; returns whether it can be ours, whole or cut short."""
+        if not line.strip():
+            return True
+        record: Any
         try:
-            record = json.loads(line)
-            if isinstance(record["files"], list) and isinstance(record["output"], str):
-                self._records[record["output"]] = record
-        except (ValueError, KeyError, TypeError, RecursionError):
-            pass
+            record = json.loads(line) if len(line) <= MAX_LINE else None
+        except (ValueError, RecursionError):
+            record = None
+        if _is_record(record):
+            self._records[record["output"]] = record
+        else:
+            self.foreign += 1
+        return line.startswith(_FIRST[: len(line.rstrip("\n"))])
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a line names an output and its files, all below the manifest's folder."""
+    if not isinstance(record, dict) or not isinstance(record.get("files"), list):
+        return False
+    names = [record.get("output"), *record["files"]]
+    return len(names) <= MAX_FILES and all(map(_is_below, names))
+
+
+def _is_below(name: Any) -> bool:
+    if not isinstance(name, str) or not 0 < len(name) <= 4096 or "\0" in name:
+        return False
+    parts = PurePosixPath(name).parts
+    return (
+        ".." not in parts
+        and not name.startswith("/")
+        and all(len(part.encode(errors="replace")) <= 255 for part in parts)
+    )
 
 
 def _lock_file(file: BinaryIO) -> None:

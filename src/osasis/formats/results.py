@@ -42,6 +42,11 @@ class Results:
         self._reserved: set[str] = set()
 
     @property
+    def foreign(self) -> int:
+        """Lines of the manifest that are not ours and were passed over."""
+        return 0 if self._manifest is None else self._manifest.foreign
+
+    @property
     def outputs(self) -> list[Path]:
         """Every file that the manifest says was written."""
         return [] if self._manifest is None else self._manifest.outputs
