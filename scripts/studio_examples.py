@@ -23,7 +23,7 @@ def main() -> None:
     stylizer = osasis.Stylizer(base, style)
     drawn = osasis.PhotoStylizer(stylizer)(photo)[0]
     square = Studio(base).example
-    rows = plan(base, [(style, 1.0), (osasis.load_style("cezanne_peasant"), 1.0)], ("mix",))
+    rows = plan(base, [(style, 1.0), (osasis.load_style("renoir_seashore"), 1.0)], ("mix",))
     rows = plan(base, [(style, 1.0)], ("strength", "t0", "variation")) + rows
     pictures: list[list[Image.Image]] = [[] for _ in rows]
     for row, picture in explore(base, square, rows):
