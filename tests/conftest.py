@@ -28,7 +28,6 @@ TINY = DiffAEConfig(
         time_dim=32,
         z_dim=16,
         patch_size=2,
-        patch_filter=True,
         draft_size=8,
     ),
     ThumbnailEncoderConfig(image_size=32, thumbnail_size=8, z_dim=16),

@@ -366,7 +366,7 @@ def _networks(
             diffae = DiffAE(diffae_config_from_dict(manifest["model"]))
             latent = LatentNet(LatentNetConfig(**manifest["latent_net"]))
             described = manifest.get("ddpm")
-            ddpm = UNet(UNetConfig(**_tuples(described))) if described else None
+            ddpm = UNet(_unet_config(described)) if described else None
             shape = manifest.get("autoencoder")
             autoencoder = Autoencoder(AutoencoderConfig(**_tuples(shape))) if shape else None
             shape = manifest.get("regions")
@@ -423,7 +423,14 @@ def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
     """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
     rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
     encoder = encoder_config_class(raw["encoder"])(**_tuples(raw["encoder"]))
-    return DiffAEConfig(UNetConfig(**_tuples(raw["unet"])), encoder, **rest)
+    return DiffAEConfig(_unet_config(raw["unet"]), encoder, **rest)
+
+
+def _unet_config(table: dict[str, Any]) -> UNetConfig:
+    values = _tuples(table)
+    if not values.get("patch_filter"):  # files from before it went say that they do without it
+        values.pop("patch_filter", None)
+    return UNetConfig(**values)
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:

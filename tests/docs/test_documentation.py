@@ -107,7 +107,7 @@ def test_the_python_in_the_readme_runs(tiny_base: Base, tmp_path: Path) -> None:
     photo = load_image(assets() / "photos" / PHOTO).resize((600, 500))
     picture(1).save(tmp_path / "painting.jpg")
     photo.save(tmp_path / "me.jpg")
-    code = code.replace('"faces-128"', repr(str(path))).replace(
+    code = code.replace('"faces-256"', repr(str(path))).replace(
         "base=base", "base=base, preset=QUICK"
     )
     for name in ("painting.jpg", "me.jpg"):

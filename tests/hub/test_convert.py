@@ -123,7 +123,7 @@ def test_our_own_base_cannot_be_exported(tiny_base: Base, tmp_path: Path) -> Non
         {"encoder": "thumbnail"},
         {"prediction": "v"},
         {"null_code": True},
-        {"ddpm": {"patch_filter": True}},
+        {"ddpm": {"patch_size": 2}},
     ],
     ids=str,
 )

@@ -121,7 +121,7 @@ def test_run_as_a_module() -> None:
         ("edit a.jpg", "nothing to edit", "--attribute"),
         ("edit a.jpg --attribute smiling=x", "no attribute such as", "--help"),
         ("explore a.jpg --style s --rows t1", "no row is called 't1'", "--help"),
-        ("pretrain faces-129", "faces-129", "did you mean faces-128?"),
+        ("pretrain faces-257", "faces-257", "did you mean faces-256?"),
         ("pretrain no/such.toml", "no/such.toml does not exist", ""),
         ("demo --style gova_josefa -o {tmp}", "gova_josefa", "did you mean goya_josefa?"),
     ],
@@ -243,7 +243,7 @@ def parsed(line: str) -> argparse.Namespace:
 
 
 def test_metadata_says_how_it_was_made() -> None:
-    base: Any = SimpleNamespace(name="faces-128")
+    base: Any = SimpleNamespace(name="faces-256")
     monk, nun = (
         SimpleNamespace(manifest=SimpleNamespace(name=name, seed=3)) for name in ("monk", "nun")
     )
@@ -252,7 +252,7 @@ def test_metadata_says_how_it_was_made() -> None:
         "stylize a.jpg --style monk --seed 5 --variation 0.5 --style-strength 0.6 --t0 300"
     )
     said = controls.describe(base, styles, args)
-    assert said["base"] == "faces-128" and said["seed"] == "5" and said["style seed"] == "3, 3"
+    assert said["base"] == "faces-256" and said["seed"] == "5" and said["style seed"] == "3, 3"
     assert said["style"] == "monk=0.75 + nun=0.25" and said["style strength"] == "0.6"
     assert said["t0"] == "300" and "lambda spn" not in said and "note" not in said
     assert osasis.__version__ in said["version"]
@@ -304,7 +304,7 @@ def test_shipped_configuration_is_valid() -> None:
 
     for name, path in configs().items():
         assert load_config(path, data="somewhere").name == name
-    assert "faces-128" in configs()
+    assert "faces-256" in configs()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc")

@@ -261,7 +261,7 @@ def test_hub_data_sets(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_shipped_configurations_load() -> None:
     paths = sorted(CONFIGS.glob("*.toml"))
-    assert {p.stem for p in paths} == {"faces-128", "faces-256", *RELEASED}
+    assert {p.stem for p in paths} == {"faces-256", *RELEASED}
     for path in sorted((CONFIGS / "autoencoder").glob("*.toml")):
         assert load_autoencoder_config(path, data="anywhere").name == path.stem
     for path in paths:
@@ -285,11 +285,11 @@ def test_the_256_px_configurations_are_the_released_networks(name: str) -> None:
 
 
 def test_one_configuration_extends_another(tmp_path: Path) -> None:
-    (tmp_path / "faces-128.toml").write_text((CONFIGS / "faces-128.toml").read_text())
+    (tmp_path / "faces-256.toml").write_text((CONFIGS / "faces-256.toml").read_text())
     mine = tmp_path / "mine.toml"
-    mine.write_text('extends = "faces-128"\nname = "mine"\n[train]\ntotal_images = 7\n')
+    mine.write_text('extends = "faces-256"\nname = "mine"\n[train]\ntotal_images = 7\n')
     config = load_config(mine, data="anywhere")
-    assert (config.name, config.train.total_images, config.train.batch_size) == ("mine", 7, 16)
+    assert (config.name, config.train.total_images, config.train.batch_size) == ("mine", 7, 32)
     (tmp_path / "more.toml").write_text('extends = "mine"\n')
     with pytest.raises(UserError, match="one step is the limit"):
         load_config(tmp_path / "more.toml", data="anywhere")
@@ -305,7 +305,7 @@ def test_one_configuration_extends_another(tmp_path: Path) -> None:
 )
 def test_configuration_errors(tmp_path: Path, text: str, message: str | None) -> None:
     path = tmp_path / "c.toml"
-    faces = (CONFIGS / "faces-128.toml").read_text()
+    faces = (CONFIGS / "faces-256.toml").read_text()
     path.write_text(text.replace("{faces}", faces))
     if message is None:
         path.write_text(faces.replace("[train]", "[train]\nspeed = 3"))
@@ -316,7 +316,7 @@ def test_configuration_errors(tmp_path: Path, text: str, message: str | None) ->
 
 def test_configuration_without_data(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text((CONFIGS / "faces-128.toml").read_text())
+    path.write_text((CONFIGS / "faces-256.toml").read_text())
     with pytest.raises(UserError, match="where the images are"):
         load_config(path)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  osasis pretrain faces-128 --data faces/
+  osasis pretrain faces-256 --data faces/
       the configuration of the shipped base, on the images of a folder
   osasis pretrain my.toml --data 'faces/train-*.tar' -o runs/mine
   osasis pretrain autoencoder autoencoder-256 --data 'pictures/*.tar'

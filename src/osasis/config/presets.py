@@ -147,7 +147,7 @@ class LearnConfig:
         rates: "constant" (the paper), or "cosine": five updates up, then down to a twentieth.
         trained_levels: U-Net levels whose blocks learn (0 is the highest resolution); None is the
             whole network, middle block and timestep embedding included.
-        trained_head: whether the U-Net's last convolution and patch filter learn too. Left as they
+        trained_head: whether the U-Net's last convolution learns too. Left as they
             are, a style draws less of a grid on a base that draws by patches.
         direction_from: where directions to the style start: "twin", the style image's photographic
             twin (the paper), or "photos", the mean embedding of the content photos (StyleGAN-NADA,

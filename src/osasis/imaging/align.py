@@ -9,7 +9,7 @@ import numpy as np
 
 from osasis.imaging.faces import Face
 
-# Where the training faces of faces-128 have their eyes, measured with YuNet on 1,200 of them: mean
+# Where the training faces of our bases have their eyes, measured with YuNet on 1,200 of them: mean
 # height 0.456 (data prepared as FFHQ's lie between 0.43 and 0.48), distance 0.243.
 EYE_HEIGHT = 0.45
 

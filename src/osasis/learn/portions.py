@@ -16,8 +16,9 @@ from osasis.models.unet import UNetConfig
 T = TypeVar("T")
 
 # From the peaks of float32 updates on a CPU, less the process before them, per picture and pixel:
-# faces-128 with an SPN of 32 channels 5.4 kB, with one of 128 channels 14 kB, the released network
-# for 256 px with 32 channels 52 kB. Three numbers, so that the three unknowns are determined.
+# a patched base of 128 px with an SPN of 32 channels 5.4 kB, with one of 128 channels 14 kB, the
+# released network for 256 px with 32 channels 52 kB. Three numbers, so that the three unknowns are
+# determined.
 JUDGES_BYTES = 1_700
 UNET_BYTES = 52  # per channel of the U-Net's blocks, counted per pixel of the picture
 SPN_BYTES = 90  # per channel of the SPN

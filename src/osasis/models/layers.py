@@ -122,39 +122,3 @@ class AttentionBlock(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v)
         out = out.transpose(2, 3).reshape(batch, channels, height * width)
         return (flat + self.proj_out(out)).reshape(x.shape)
-
-
-class PatchFilter(nn.Module):
-    """A linear filter inside every patch whose gains depend on the timestep.
-
-    Patches are taken into a basis (at first the 2-D cosine transform of each colour), scaled, and
-    taken back. It can be the Wiener filter for white noise, which spares a patched U-Net from
-    carrying the noise of every pixel through its narrow features (engineering choice).
-    """
-
-    def __init__(self, patch_size: int, time_dim: int) -> None:
-        super().__init__()
-        basis = patch_cosines(patch_size)[:, :, None, None]
-        size = len(basis)
-        self.analysis = nn.Conv2d(size, size, 1, bias=False)
-        self.synthesis = nn.Conv2d(size, size, 1, bias=False)
-        self.gain = nn.Linear(time_dim, size)
-        with torch.no_grad():
-            self.analysis.weight.copy_(basis)
-            self.synthesis.weight.copy_(basis.transpose(0, 1))
-            nn.init.zeros_(self.gain.weight)
-            nn.init.zeros_(self.gain.bias)
-
-    def forward(self, patches: Tensor, time_emb: Tensor) -> Tensor:
-        gain = self.gain(F.silu(time_emb))[:, :, None, None]
-        return self.synthesis(gain * self.analysis(patches))
-
-
-def patch_cosines(patch_size: int) -> Tensor:
-    """Orthonormal cosine basis of RGB patches in pixel-unshuffle's order, (3 p^2, 3 p^2)."""
-    p = patch_size
-    rows = torch.arange(p, dtype=torch.float64)[:, None]
-    columns = torch.arange(p, dtype=torch.float64)[None]
-    dct = torch.cos(math.pi * (columns + 0.5) * rows / p) * math.sqrt(2 / p)
-    dct[0] /= math.sqrt(2)
-    return torch.kron(torch.eye(3, dtype=torch.float64), torch.kron(dct, dct)).float()

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from osasis.models.conditioning import Conditioning
 from osasis.models.layers import (
     AttentionBlock,
-    PatchFilter,
     ResBlock,
     group_norm,
     timestep_embedding,
@@ -36,7 +35,6 @@ class UNetConfig:
         head_channels: channels per attention head; None for a single head.
         dropout: dropout inside residual blocks, active in training mode only.
         patch_size: pixel-unshuffle factor of the stem; 1 is the released network.
-        patch_filter: add a `PatchFilter` of the input to the output (our patched networks).
         draft_size: side of a small picture, the draft, that a linear layer draws from the middle
             block's z_sem: the stem sees it, enlarged, beside x_t. So the U-Net need not learn to
             paint from a vector, and in mixed conditioning the draft is the content's. 0 is the
@@ -56,7 +54,6 @@ class UNetConfig:
     head_channels: int | None = None
     dropout: float = 0.0
     patch_size: int = 1
-    patch_filter: bool = False
     draft_size: int = 0
     in_channels: int = 3
     draft_channels: int = 3
@@ -100,14 +97,9 @@ class UNet(nn.Module):
         self._build_up(skips)
         self.norm_final = group_norm(width)
         self.conv_final = zero_init(nn.Conv2d(width, config.out_channels * pixels, 3, padding=1))
-        self.patch_filter = (
-            PatchFilter(config.patch_size, config.time_dim) if config.patch_filter else None
-        )
-        self.draft = self.draft_filter = None
+        self.draft = None
         if config.draft_size and config.z_dim:
             self.draft = nn.Linear(config.z_dim, config.draft_channels * config.draft_size**2)
-            if config.patch_filter:
-                self.draft_filter = PatchFilter(config.patch_size, config.time_dim)
 
     def _res(self, in_channels: int, out_channels: int, direction: str | None = None) -> ResBlock:
         c = self.config
@@ -173,11 +165,10 @@ class UNet(nn.Module):
 
         Args:
             levels: None is the whole network, middle block and timestep embedding included.
-            head: whether the last convolution and the patch filter, which draw each pixel of a
-                patch by weights of its own, are among them.
+            head: whether the last convolution, which draws each pixel of a patch by weights of its
+                own, is among them.
         """
-        head_modules = [m for m in (self.conv_final, self.patch_filter) if m is not None]
-        of_head = {id(p) for module in head_modules for p in module.parameters()}
+        of_head = {id(p) for p in self.conv_final.parameters()}
         if levels is None:
             everything = self.named_parameters()
             return {name: p for name, p in everything if head or id(p) not in of_head}
@@ -186,8 +177,7 @@ class UNet(nn.Module):
         stages += zip(self.output_blocks, self.output_levels, strict=True)
         modules: list[nn.Module] = [stage for stage, level in stages if level in wanted]
         if 0 in wanted:
-            modules += [self.norm_final, *(head_modules if head else ())]
-            modules += [] if self.draft_filter is None else [self.draft_filter]
+            modules += [self.norm_final, *([self.conv_final] if head else ())]
         chosen = {id(p) for module in modules for p in module.parameters()}
         return {name: p for name, p in self.named_parameters() if id(p) in chosen}
 
@@ -207,10 +197,10 @@ class UNet(nn.Module):
         if conditioning is not None:
             levels, middle = conditioning.levels, conditioning.middle
         time_emb = self.time_embed(timestep_embedding(t, self.config.channels).to(x_t.dtype))
-        patches = x = F.pixel_unshuffle(x_t, self.config.patch_size)
+        x = F.pixel_unshuffle(x_t, self.config.patch_size)
         draft = self._draw_draft(middle, x_t)
         if draft is not None:
-            x = torch.cat([patches, draft], dim=1)
+            x = torch.cat([x, draft], dim=1)
         skips = []
         for stage, level in zip(self.input_blocks, self.input_levels, strict=True):
             # the stem is a plain convolution and ignores the embeddings
@@ -220,10 +210,6 @@ class UNet(nn.Module):
         for stage, level in zip(self.output_blocks, self.output_levels, strict=True):
             x = stage(torch.cat([x, skips.pop()], dim=1), time_emb, levels[level])
         x = self.conv_final(F.silu(self.norm_final(x)))
-        if self.patch_filter is not None:
-            x = x + self.patch_filter(patches, time_emb)
-        if self.draft_filter is not None and draft is not None:
-            x = x + self.draft_filter(draft, time_emb)
         return F.pixel_shuffle(x, self.config.patch_size)
 
     def _draw_draft(self, z: Tensor | None, x_t: Tensor) -> Tensor | None:

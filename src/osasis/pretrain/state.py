@@ -24,7 +24,7 @@ PIECE_BYTES = 15 * 2**20  # of a checkpoint's files; a larger tensor is a file o
 INDEX = "state.json"
 # first and last layers, which Muon leaves to Adam
 _OUTER = {
-    "diffae.unet": ("input_blocks.0.", "conv_final", "patch_filter", "draft_filter"),
+    "diffae.unet": ("input_blocks.0.", "conv_final"),
     "diffae.encoder": ("input_blocks.0.", "conv_final"),
     "autoencoder.encoder": ("inp", "out"),
     "autoencoder.decoder": ("inp", "out"),

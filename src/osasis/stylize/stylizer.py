@@ -25,7 +25,7 @@ from osasis.stylize.edit import EDIT_ROUTE, Edit
 from osasis.stylize.model import Styles, blend, common_route
 
 MAX_BATCH = 16
-BYTES_PER_PIXEL = 6_000  # measured peak of one faces-128 evaluation per pixel, rounded up
+BYTES_PER_PIXEL = 6_000  # measured peak of one evaluation of a patched base per pixel, rounded up
 
 
 class Stylizer:
