@@ -17,9 +17,9 @@ from osasis.stylize.model import normalised
 from osasis.stylize.stylizer import Stylizer
 
 CONTROLS = ("strength", "levels", "codes", "lambda", "t0", "variation", "seed", "mix")
-_STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
+_STRENGTHS = (0.0, 0.5, 1.0, 1.25, 1.5)
 _LAMBDAS = (0.0, 0.5, 1.0, 3.0, 10.0)  # times the style's own, or times 0.1 where that is 0
-_T0 = (100, 300, 500, 700, 900)
+_T0 = (50, 100, 150, 200, 300)
 _VARIATIONS = (0.0, 0.15, 0.3, 0.45, 0.6)
 _SEED_VARIATION = 0.3
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
