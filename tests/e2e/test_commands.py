@@ -170,7 +170,7 @@ def test_learn_stop_resume_and_use(osasis: Osasis, workplace: Path, photo: Path)
     done = osasis(*command, "--force")
     assert done.returncode == 0, done.stderr
     style = package.load_style(workplace / "goya.safetensors")
-    assert style.manifest.updates == len(style.manifest.config.learn_route.decoding())
+    assert style.manifest.updates == 3 * len(style.manifest.config.learn_route.decoding())
     assert not list(workplace.glob(".*partial*"))
     assert osasis(*command).returncode == 2  # it exists now
     done = osasis("stylize", photo, "--style", "goya.safetensors", "-o", "own")
