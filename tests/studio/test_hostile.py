@@ -11,17 +11,20 @@ import time
 import zipfile
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from PIL import Image
 
 from osasis.base import Base
 from osasis.errors import UserError
 from osasis.studio import gate
 from osasis.studio.config import Limits
-from osasis.studio.door import Door, group_of
+from osasis.studio.door import Door, group_of, protocol
 from osasis.studio.intake import LEARNING, NEW, PICTURE
 from osasis.studio.jobs import CANCELLED, QUEUED, RUNNING, JobQueue, Step
 from osasis.studio.service import Service
@@ -232,6 +235,33 @@ def test_a_style_left_learning_by_a_kill_can_go_on(service: Service, tiny_base: 
     visitor.update(item, state=LEARNING)
     service._end_learning()  # as a new studio does
     assert visitor.item(item.id, STYLE).data["state"] == NEW
+
+
+def test_a_connection_that_keeps_asking_stays_open() -> None:
+    """Short requests, none of which is under way when the door looks, are no silence."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"yes"})
+
+    config = uvicorn.Config(
+        answer, port=0, lifespan="off", http=protocol(Door(silence=0.4)), log_level="error"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    asking = HTTPConnection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1], timeout=10)
+    asking.auto_open = 0  # the same connection throughout
+    asking.connect()
+    ends = time.monotonic() + 2
+    while time.monotonic() < ends:
+        asking.request("GET", "/")
+        assert asking.getresponse().read() == b"yes"
+        time.sleep(0.03)
+    server.should_exit = True
+    thread.join(10)
 
 
 def test_calls_do_not_leave_memory_behind(client: Client) -> None:

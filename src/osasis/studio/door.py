@@ -91,6 +91,11 @@ class Connection(H11Protocol):
         self.door.leave(self)
         super().connection_lost(exc)
 
+    def on_response_complete(self) -> None:
+        """A request was answered: silence begins anew."""
+        self.silent_since = self.loop.time()
+        super().on_response_complete()
+
     def is_busy(self) -> bool:
         """Whether a request was read and is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
