@@ -39,6 +39,7 @@ def photo(workplace: Path) -> Path:
 
 def test_the_package_ships_a_base_and_styles() -> None:
     assert [base.name for base in list_bases()] == ["faces-256"]
+    assert [base.image_size for base in list_bases()] == [package.load_base().image_size]
     assert len(list_styles()) >= 2
     base = package.load_base()
     for path in list_styles():

@@ -8,6 +8,7 @@ from pathlib import Path
 from osasis.config.artefacts import artefacts, fetched
 from osasis.config.catalogue import BASES_FOLDER, shipped_files
 from osasis.formats.safetensors_file import read_manifest
+from osasis.models.autoencoder import FACTOR
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ def list_bases() -> list[BaseInfo]:
     found = []
     for name, (path, source) in here.items():
         manifest = read_manifest(path)
+        factor = FACTOR if manifest.get("autoencoder") else 1  # pixels of a place of x0
         found.append(
             BaseInfo(
                 name=name,
                 description=str(manifest["notes"].get("description") or known[name].about),
-                image_size=int(manifest["model"]["unet"]["image_size"]),
+                image_size=factor * int(manifest["model"]["unet"]["image_size"]),
                 bytes=path.stat().st_size,
                 path=path,
                 source=source,
