@@ -12,9 +12,11 @@ from torch import Tensor
 
 from osasis.base import Base, load_base
 from osasis.cli.edit import measure_of_identity
-from osasis.cli.main import parse
+from osasis.cli.main import main, parse
+from osasis.config.catalogue import assets
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
+from osasis.imaging.load import load_image
 from osasis.perception.clip import ClipEmbedder
 from osasis.stylize.edit import AttributeEdit, attribute_scores
 from osasis.stylize.stylizer import Stylizer
@@ -171,3 +173,11 @@ def test_a_limit_on_identity_needs_its_network() -> None:
     assert "osasis models fetch sface" in error.value.hint
     args.min_identity = None
     assert measure_of_identity(args) is None
+
+
+def test_a_portrait_of_any_size_is_scored(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    photo = tmp_path / "me.png"
+    load_image(assets() / "photos" / "astronaut.png").resize((320, 384)).save(photo)
+    command = ["edit", str(photo), "--attribute", "smiling=1", "-o", str(tmp_path / "out")]
+    assert main([*command, "--device", "cpu"]) == 0
+    assert "smiling: " in capsys.readouterr().out

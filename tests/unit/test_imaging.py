@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageCms
 
 from osasis.errors import OsasisError, UserError
-from osasis.imaging.load import IMAGE_SUFFIXES, find_images, load_image
+from osasis.imaging.find import find_images
+from osasis.imaging.load import IMAGE_SUFFIXES, load_image
 from osasis.imaging.save import output_paths, save_image
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square, to_images, to_tensor

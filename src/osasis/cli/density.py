@@ -79,9 +79,10 @@ def run(args: argparse.Namespace) -> int:
     for path in (output, output.with_suffix(".png")):
         if is_taken(path):
             raise UserError(f"{path} exists", hint="choose another with -o")
-    from osasis.imaging.load import find_images
+    from osasis.imaging.find import PassedOver, find_images
 
-    photos = find_images(args.photos)
+    passed = PassedOver()
+    photos = find_images(args.photos, passed)
     hard = find_images(args.hard) if args.hard else []
     expected = {p.resolve() for p in hard}
     photos = [p for p in photos if p.resolve() not in expected]
@@ -117,7 +118,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"wrote {output} ({len(kept)} of {len(ranked)} photos) and {output.with_suffix('.png')}")
     if hard:
         _say_auc(ranked)
-    return _say_bad(ranking.bad)
+    for line in passed.lines():
+        print(f"note: {line}", file=sys.stderr)
+    return _say_bad(ranking.bad) or int(passed.unread)
 
 
 def _score(ranking: Ranking, photos: list[Path], hard: list[Path], output: Path) -> list[Ranked]:

@@ -254,7 +254,7 @@ def run(args: argparse.Namespace) -> int:
     from osasis.imaging.load import load_image
     from osasis.imaging.tensors import to_tensor
 
-    found = find(args)
+    found, passed = find(args)
     photos = [photo.path for photo in found]
     results = Results(args.output)
 
@@ -288,6 +288,7 @@ def run(args: argparse.Namespace) -> int:
         made = made_by(base, args)
         metadata = describe(base, styles, args) | describe_edits(args)
         scores = Scores(base, [name for name, _ in args.attribute])
+        size = (base.image_size, base.image_size)
         for index, photo in enumerate(photos):
             progress.update("edit", index, len(photos))
             try:
@@ -317,11 +318,11 @@ def run(args: argparse.Namespace) -> int:
                 failed.append((photo, error))
                 continue
             for before, after in zip(prepared.squares, edited, strict=True):
-                squares = [to_tensor(Image.fromarray(square)) for square in (before, after)]
-                scores.add(*map(base.squeeze, squares))
+                seen = [Image.fromarray(square).resize(size) for square in (before, after)]
+                scores.add(*map(to_tensor, seen))
             progress.update("edit", index + 1, len(photos))
     for line in [*stops, *scores.lines()]:
         print(line)
     say_renamed(renamed)
     done = len(photos) - len(failed) - skipped
-    return report(done, args.output, failed, skipped=skipped, verb="edited")
+    return report(done, args.output, failed, skipped=skipped, verb="edited", passed=passed)

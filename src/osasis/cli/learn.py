@@ -149,16 +149,17 @@ def learn_config(args: argparse.Namespace) -> LearnConfig:
 
 def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
     """What styles share, content photos included; says which photos were left out."""
-    from osasis.imaging.find import find_photos
+    from osasis.imaging.find import PassedOver, find_photos
     from osasis.learn.photo_bank import squares_of
     from osasis.learn.workshop import Workshop
 
     config = learn_config(args)
     photos = None
     if args.photos:
-        found = [photo.path for photo in find_photos(args.photos)]
+        passed = PassedOver()
+        found = [photo.path for photo in find_photos(args.photos, passed=passed)]
         photos, refused = squares_of(base, found, config.bank.size)
-        for reason in refused:
+        for reason in [*refused, *passed.lines()]:
             print(f"not learned on {reason}", file=sys.stderr)
     return Workshop(base, config, photos, compiled=COMPILE[args.compile])
 
@@ -217,11 +218,13 @@ def _learn_many(args: argparse.Namespace) -> int:
     make_writable(folder)
 
     from osasis.base import load_base
+    from osasis.imaging.find import PassedOver
     from osasis.learn.collection import Collection, style_tasks
     from osasis.scale.shares import Shares
 
     shares = Shares(args.device)
-    every = shares.from_main(lambda: style_tasks(args.style_images, folder))
+    passed = PassedOver()
+    every = shares.from_main(lambda: style_tasks(args.style_images, folder, passed))
     base = load_base(args.base, device=shares.device)
     workshop = workshop_of(args, base)
     collection = Collection(workshop, folder, seed=args.seed, force=args.force)
@@ -238,7 +241,9 @@ def _learn_many(args: argparse.Namespace) -> int:
     in_order = [(task.picture, failed[task.picture]) for task in every if task.picture in failed]
     learned = sum(outcome is True for _, outcome in outcomes)
     skipped = len(every) - len(pending)
-    return report(learned, folder, in_order, skipped=skipped, verb="learned", noun="style")
+    return report(
+        learned, folder, in_order, skipped=skipped, verb="learned", noun="style", passed=passed
+    )
 
 
 def _check_many(args: argparse.Namespace, folder: Path) -> None:

@@ -14,7 +14,7 @@ from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
     from osasis.imaging.blend import BlendConfig
-    from osasis.imaging.find import FoundPhoto
+    from osasis.imaging.find import FoundPhoto, PassedOver
     from osasis.imaging.squares import PhotoConfig, Redrawn
     from osasis.scale.shares import Shares
     from osasis.stylize.batch import Task
@@ -152,31 +152,25 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, type(None))) else str(value)
 
 
-def find(args: argparse.Namespace) -> list[FoundPhoto]:
-    """The photos of a command line, without results of earlier runs; says what was left out.
+def find(args: argparse.Namespace) -> tuple[list[FoundPhoto], PassedOver]:
+    """The photos of a command line, and what was passed over.
 
     Raises:
         UserError: nothing to redraw, or several photos and one file for them.
     """
     from osasis.formats.results import Results
-    from osasis.imaging.find import STDIN, find_photos
+    from osasis.imaging.find import STDIN, PassedOver, find_photos
 
     results = Results(args.output)
     listed = sys.stdin if STDIN in args.photos else ()
-    left_out: list[Path] = []
-    photos = find_photos(args.photos, listed, outputs=results.outputs, left_out=left_out)
+    passed = PassedOver()
+    photos = find_photos(args.photos, listed, outputs=results.outputs, passed=passed)
     if results.is_file and len(photos) > 1:
         raise UserError(
             f"{args.output} is one picture, and here are {len(photos)} photos",
             hint="name a folder with -o",
         )
-    if left_out:
-        print(
-            f"note: {len(left_out)} results of osasis are left out (named outright they are "
-            f"redrawn), {left_out[0]} among them",
-            file=sys.stderr,
-        )
-    return photos
+    return photos, passed
 
 
 def result_folder(output: Path) -> Path:
@@ -188,7 +182,7 @@ def result_folder(output: Path) -> Path:
 
 def redraw_all(
     args: argparse.Namespace,
-    photos: Sequence[FoundPhoto],
+    found: tuple[Sequence[FoundPhoto], PassedOver],
     stylizer: Stylizer,
     made: Mapping[str, Any],
     metadata: Mapping[str, str],
@@ -199,6 +193,7 @@ def redraw_all(
     Of several processes each redraws its share, and the main one says what all have done.
 
     Args:
+        found: the photos, and what was passed over.
         made: what determines the results besides the photos.
         metadata: more for the results' metadata.
     """
@@ -207,6 +202,7 @@ def redraw_all(
     from osasis.stylize.batch import BatchRunner, Task
     from osasis.stylize.photo import PhotoStylizer
 
+    photos, passed = found
     results = Results(args.output)
     if results.foreign and shares.is_main:
         count = f"{results.foreign} lines of the manifest in {args.output}"
@@ -264,7 +260,8 @@ def redraw_all(
     failed = {path: outcome for path, outcome in outcomes if isinstance(outcome, OsasisError)}
     in_order = [(photo.path, failed[photo.path]) for photo in photos if photo.path in failed]
     redrawn = sum(outcome is True for _, outcome in outcomes)
-    return report(redrawn, args.output, in_order, skipped=sum(o is False for _, o in outcomes))
+    skipped = sum(o is False for _, o in outcomes)
+    return report(redrawn, args.output, in_order, skipped=skipped, passed=passed)
 
 
 def say_renamed(renamed: Sequence[tuple[Path, Path]]) -> None:
@@ -283,12 +280,16 @@ def report(
     skipped: int = 0,
     verb: str = "redrawn",
     noun: str = "photo",
+    passed: PassedOver | None = None,
 ) -> int:
     """Say what was done and what was not; return the exit status."""
+    lines, unread = (passed.lines(), passed.unread) if passed else ([], False)
+    for line in lines:
+        print(f"note: {line}", file=sys.stderr)
     there = f", {skipped} done before" if skipped else ""
     print(f"{done} {noun if done == 1 else f'{noun}s'} {verb} into {folder}{there}")
     if not failed:
-        return 0
+        return int(unread)
     count = done + skipped + len(failed)
     print(f"error: {len(failed)} of {count} {noun}s failed:", file=sys.stderr)
     for photo, error in failed:

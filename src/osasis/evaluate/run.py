@@ -30,7 +30,8 @@ from osasis.evaluate.networks import NETWORKS, network_path, version_of
 from osasis.evaluate.painters import Painters, folder_outputs
 from osasis.evaluate.tables import Estimate, Resampler, art_fid
 from osasis.files import sha256
-from osasis.imaging.load import find_images, load_image
+from osasis.imaging.find import find_images
+from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
 from osasis.imaging.tensors import fit_square
 

@@ -3,15 +3,105 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from osasis.errors import UserError
-from osasis.imaging.load import find_images
+from osasis.imaging.load import IMAGE_SUFFIXES, RAW_SUFFIXES
 from osasis.imaging.save import mark_of
 
 STDIN = "-"
+_FILMS = frozenset(
+    [
+        ".mp4",
+        ".mov",
+        ".m4v",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mts",
+        ".m2ts",
+        ".3gp",
+        ".wmv",
+        ".mpg",
+        ".mpeg",
+    ]
+)
+_HEIC = frozenset((".heic", ".heif", ".hif"))
+_OTHER = frozenset(
+    [
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".psd",
+        ".xcf",
+        ".exr",
+        ".hdr",
+        ".tga",
+        ".pcx",
+        ".ppm",
+        ".pgm",
+    ]
+)
+# thumbnails, recycle bins and copies that other programs keep beside photos
+_NOT_ALBUMS = frozenset(
+    ("@eadir", "#recycle", "@recycle", "$recycle.bin", "__macosx", "lost+found")
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Why something in a folder was passed over.
+
+    Attributes:
+        name: of several.
+        hint: what reads them.
+        unread: whether photos may be among them.
+    """
+
+    name: str
+    hint: str
+    unread: bool
+
+
+RESULTS = Kind("results of osasis", "named outright they are redrawn", False)
+FILMS = Kind("films", "`osasis film` redraws one", False)
+BINS = Kind("folders of thumbnails or deleted files", "named outright they are searched", False)
+LOOPS = Kind("links to a folder around them", "which is searched already", False)
+HEIC = Kind("HEIC photos", "pip install 'osasis[heic]' reads them", True)
+RAW = Kind("raw files of cameras", "develop them first: export JPEG or TIFF", True)
+OTHER = Kind("pictures of formats that are not read", "convert them to PNG, JPEG or WebP", True)
+CLOSED = Kind("folders that may not be read", "check who may read them", True)
+LINES = Kind("lines of the list that can be no file's name", "one path a line", True)
+
+
+@dataclass
+class PassedOver:
+    """What was passed over in folders and lists, by kind."""
+
+    found: dict[Kind, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: Kind, what: str | Path) -> None:
+        """Count one; a file or folder reached twice counts once."""
+        paths = self.found.setdefault(kind, [])
+        if str(what) not in paths[-1:]:
+            paths.append(str(what))
+
+    @property
+    def unread(self) -> bool:
+        """Whether photos may be among it."""
+        return any(kind.unread for kind in self.found)
+
+    def lines(self) -> list[str]:
+        """One sentence for each kind."""
+        return [
+            f"left out, {kind.name}: {len(paths)} ({kind.hint}): "
+            f"{', '.join(paths[:3])}{' ...' if len(paths) > 3 else ''}"
+            for kind, paths in self.found.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -32,7 +122,7 @@ def find_photos(
     listed: Iterable[str] = (),
     *,
     outputs: Collection[Path] = (),
-    left_out: list[Path] | None = None,
+    passed: PassedOver | None = None,
 ) -> list[FoundPhoto]:
     """Find the photos; each is there once, in the order given, folders sorted.
 
@@ -45,47 +135,157 @@ def find_photos(
         listed: lines with one path each.
         outputs: results of earlier runs: passed over in folders and patterns, as is every
             picture that says of itself that osasis made it.
-        left_out: gets those.
+        passed: gets what was passed over, by kind.
 
     Raises:
         UserError: a path does not exist, a folder holds no picture, or nothing is left.
     """
     done = {path.resolve() for path in outputs}
     found: dict[Path, FoundPhoto] = {}
-    passed: list[Path] = [] if left_out is None else left_out
+    passed = PassedOver() if passed is None else passed
 
     def add(paths: Iterable[Path], root: Path | None, *, named: bool = True) -> None:
         for path in paths:
             key = path.resolve()
             if not named and (key in done or mark_of(path)):
-                passed.append(path)
+                passed.add(RESULTS, path)
             else:
                 folder = path.parent.relative_to(root) if root else Path()
                 found.setdefault(key, FoundPhoto(path, folder))
 
     for text in given:
-        path = Path(text).expanduser()
         if text == STDIN:
-            lines = (line.strip().lstrip("\ufeff") for line in listed)  # Windows' mark
-            add((Path(line).expanduser() for line in lines if line), None)
-        elif path.is_dir():
-            add(find_images([path]), path, named=False)
+            add(_listed(listed, passed), None)
+            continue
+        path = expanded(text)
+        if path.is_dir():
+            add(find_images([path], passed), path, named=False)
         elif path.exists() or not glob.has_magic(text):
             add(find_images([path]), None)  # says so where it does not exist
         else:
-            add(_matches(str(path)), None, named=False)
+            add(_matches(path, passed), None, named=False)
     if not found:
         raise UserError(
             "no photo is left to redraw",
-            hint="the list on standard input is empty, or all that was named are results already",
+            hint="; ".join(passed.lines()) or "the list on standard input is empty",
         )
     return list(found.values())
 
 
-def _matches(pattern: str) -> list[Path]:
-    matched = sorted(glob.glob(pattern, recursive=True))
+def find_images(
+    paths: str | Path | Sequence[str | Path], passed: PassedOver | None = None
+) -> list[Path]:
+    """List picture files: files as given, folders searched recursively (engineering choice).
+
+    A file named outright is kept whatever its suffix. In folders only `IMAGE_SUFFIXES` count;
+    hidden files and folders (a leading dot) are passed over, and so are other programs' folders of
+    thumbnails and deleted files. Linked folders are searched, each folder once. The list is sorted
+    and each file is in it once, also when reached by two ways.
+
+    Args:
+        passed: gets what was passed over, by kind.
+
+    Raises:
+        UserError: nothing was given, a path does not exist, or a folder holds no picture.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise UserError("no picture was given", hint="name one or more files or folders")
+    passed = PassedOver() if passed is None else passed
+    found: dict[Path, Path] = {}
+    for path in map(expanded, given):
+        if path.is_dir():
+            inside = list(_walk(path, passed))
+            if not inside:
+                suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+                raise UserError(
+                    f"the folder {path} holds no picture that can be read",
+                    hint="; ".join(passed.lines())
+                    or f"these suffixes are looked for, in subfolders too: {suffixes}",
+                )
+        elif path.exists():
+            inside = [path]
+        else:
+            raise UserError(f"{path} does not exist", hint="check the spelling of the path")
+        for file in inside:
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
+
+
+def expanded(text: str | Path) -> Path:
+    """A path with `~` and `~somebody` replaced by their folders.
+
+    Raises:
+        UserError: it can be no path, or nobody has that name.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fspath(path).encode(errors="surrogateescape")
+    except (RuntimeError, UnicodeEncodeError) as error:
+        raise UserError(f"{text} can be no path: {error}", hint="check its spelling") from error
+    if "\0" in os.fspath(path):
+        raise UserError(f"{text!r} can be no path: it holds a NUL character")
+    return path
+
+
+def _listed(lines: Iterable[str], passed: PassedOver) -> Iterator[Path]:
+    for line in lines:
+        text = line.strip().lstrip("\ufeff")  # Windows' mark
+        if not text:
+            continue
+        try:
+            yield expanded(text)
+        except UserError:
+            passed.add(LINES, text[:80])
+
+
+def _matches(pattern: Path, passed: PassedOver) -> list[Path]:
+    """Files of a pattern; folders above it that exist are taken as they are, brackets and all."""
+    fixed = next(folder for folder in pattern.parents if folder.is_dir())
+    below = str(pattern.relative_to(fixed)) if fixed != Path() else str(pattern)
+    matched = sorted(str(fixed / name) for name in glob.glob(below, root_dir=fixed, recursive=True))
     if not matched:
         raise UserError(
             f"no file matches {pattern}", hint="check the pattern, and put quotes on it"
         )
-    return find_images(matched)
+    return find_images(matched, passed)
+
+
+def _walk(root: Path, passed: PassedOver) -> Iterator[Path]:
+    """Pictures below `root`; linked folders are followed, each folder once."""
+    real_root = root.resolve()
+    seen = {real_root}  # each by its own name before links to it
+
+    def say_closed(error: OSError) -> None:
+        passed.add(CLOSED, error.filename)
+
+    for parent, folders, files in os.walk(root, followlinks=True, onerror=say_closed):
+        folders[:] = [name for name in folders if _is_album(Path(parent, name), real_root, passed)]
+        folders.sort(key=lambda name: (Path(parent, name).is_symlink(), name))
+        places = {name: Path(parent, name).resolve() for name in folders}
+        folders[:] = [name for name, place in places.items() if place not in seen]
+        seen.update(places.values())
+        for name in files:
+            file = Path(parent, name)
+            suffix = file.suffix.lower()
+            if name.startswith("."):
+                continue
+            if suffix in IMAGE_SUFFIXES:
+                yield file
+            elif kind := _kind_of(suffix):
+                passed.add(kind, file)
+
+
+def _is_album(folder: Path, root: Path, passed: PassedOver) -> bool:
+    if folder.name.casefold() in _NOT_ALBUMS:
+        passed.add(BINS, folder)
+        return False
+    if folder.is_symlink() and root.is_relative_to(folder.resolve()):
+        passed.add(LOOPS, folder)
+        return False
+    return not folder.name.startswith(".")
+
+
+def _kind_of(suffix: str) -> Kind | None:
+    kinds = {HEIC: _HEIC, RAW: RAW_SUFFIXES, FILMS: _FILMS, OTHER: _OTHER}
+    return next((kind for kind, suffixes in kinds.items() if suffix in suffixes), None)

@@ -8,7 +8,6 @@ import re
 import stat
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,10 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM") + (
 )
 _PHOTOMETRIC, _BITS, _PLANES, _DNG_VERSION = 262, 258, 284, 50706  # tags of TIFF
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
-_RAW = (".dng", ".cr2", ".nef", ".arw", ".orf", ".rw2", ".pef", ".srw")
+RAW_SUFFIXES = frozenset(
+    (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf")
+    + (".raw", ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".kdc", ".dcr", ".x3f")
+)
 _CONVERT_HINT = "convert it to PNG, JPEG or WebP and try again"
 _ORIENTATION_TAG = 0x0112
 _TILE_TAGS = (0x0142, 0x0143)  # TIFF's width and height of a tile
@@ -150,38 +152,6 @@ def _scans(data: bytes) -> int:
     return count
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """List picture files: files as given, folders searched recursively (engineering choice).
-
-    A file named outright is kept whatever its suffix. In folders only `IMAGE_SUFFIXES` count, and
-    hidden files and folders (a leading dot) are passed over. The list is sorted and each file is
-    in it once, also when reached by two ways.
-
-    Raises:
-        UserError: nothing was given, a path does not exist, or a folder holds no picture.
-    """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not given:
-        raise UserError("no picture was given", hint="name one or more files or folders")
-    found: dict[Path, Path] = {}
-    for path in (Path(p).expanduser() for p in given):
-        if path.is_dir():
-            inside = list(_walk(path))
-            if not inside:
-                suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-                raise UserError(
-                    f"the folder {path} holds no picture",
-                    hint=f"these suffixes are looked for, in subfolders too: {suffixes}",
-                )
-        elif path.exists():
-            inside = [path]
-        else:
-            raise UserError(f"{path} does not exist", hint="check the spelling of the path")
-        for file in inside:
-            found.setdefault(file.resolve(), file)
-    return sorted(found.values())
-
-
 def to_rgb8(image: Image.Image) -> Image.Image:
     """Convert any Pillow image to a new 8-bit sRGB one, transparency on white, metadata dropped.
 
@@ -267,7 +237,7 @@ def _check_tiff(image: Image.Image, name: str) -> None:
         UserError: it is one.
     """
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    if _DNG_VERSION in tags or name.lower().endswith(_RAW):
+    if _DNG_VERSION in tags or Path(name).suffix.lower() in RAW_SUFFIXES:
         raise UserError(
             f"{name} is a camera's raw file, of which only a small preview could be read",
             hint="develop it first: export a JPEG or TIFF from a photo program",
@@ -346,15 +316,6 @@ def _to_srgb(image: Image.Image, profile_bytes: bytes | None) -> Image.Image:
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
             pass
     return image.convert("RGB")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        for name in files:
-            file = Path(parent, name)
-            if not name.startswith(".") and file.suffix.lower() in IMAGE_SUFFIXES:
-                yield file
 
 
 Picture = str | Path | Image.Image

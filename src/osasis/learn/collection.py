@@ -13,7 +13,7 @@ from osasis._version import __version__
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, snapshot_file
 from osasis.formats.records import Manifest, file_hash, result_key
-from osasis.imaging.find import FoundPhoto, find_photos
+from osasis.imaging.find import FoundPhoto, PassedOver, find_photos
 from osasis.imaging.load import load_image
 from osasis.imaging.save import unique_paths
 from osasis.learn.learner import StepRecord, StyleLearner
@@ -32,13 +32,18 @@ class StyleTask:
     output: Path
 
 
-def style_tasks(given: Sequence[str | Path], folder: Path) -> list[StyleTask]:
+def style_tasks(
+    given: Sequence[str | Path], folder: Path, passed: PassedOver | None = None
+) -> list[StyleTask]:
     """One task per picture; folders are searched, sub-folders kept.
+
+    Args:
+        passed: gets what was passed over in folders.
 
     Raises:
         UserError: a path does not exist, or a folder holds no picture.
     """
-    found: list[FoundPhoto] = find_photos([str(path) for path in given])
+    found: list[FoundPhoto] = find_photos([str(path) for path in given], passed=passed)
     below = [photo.folder for photo in found]
     outputs = unique_paths([photo.path for photo in found], folder, STYLE_SUFFIX, subfolders=below)
     pairs = zip(found, outputs, strict=True)
