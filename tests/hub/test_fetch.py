@@ -16,10 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from osasis import Base, Stylizer, UserError, learn_style, load_base
+from osasis.evaluate.named import ResNetStatistics
 from osasis.hub.fetch import verify
 
 from ..conftest import picture
 from ..standin import QUOTA_PAGE, StandIn
+from ..unit.test_evaluate import resnet
 from .conftest import BLOB, COMMIT, NEWER, QUICK, User
 
 DIGEST = hashlib.sha256(BLOB).hexdigest()
@@ -246,3 +248,16 @@ def test_the_whole_way_of_a_base(
     (result,) = Stylizer(base, style)(picture(2))
     assert result.size == (32, 32)
     assert verify("small") == []
+
+
+def test_the_network_that_names_styles_is_fetched_and_used(user: User, hub: StandIn) -> None:
+    """The registry's own entry; the stand-in has a small network in the published layout."""
+    folder = resnet(user.home / "published")
+    files: dict[str, bytes | Path] = {p.name: p.read_bytes() for p in folder.iterdir()}
+    hub.repositories["microsoft/resnet-18"] = {COMMIT: files | {"pytorch_model.bin": b"no"}}
+    done = user.run("models", "fetch", "resnet18")
+    assert done.returncode == 0, done.stderr
+    found = Path(user.run("models", "path", "resnet18").stdout.strip())
+    cpu, x = torch.device("cpu"), torch.rand(1, 3, 32, 32)
+    assert torch.equal(ResNetStatistics(found, cpu)(x), ResNetStatistics(folder, cpu)(x))
+    assert not any("pytorch_model" in path for _, path, _ in hub.served)

@@ -33,6 +33,7 @@ from osasis.evaluate.identity import (
     similarity_transform,
 )
 from osasis.evaluate.metrics import directional_similarity, metric_names, style_similarity
+from osasis.evaluate.named import ResNetStatistics, StyleNamer
 from osasis.evaluate.networks import NETWORKS, parse_networks
 from osasis.evaluate.painters import Painters, folder_outputs, learn_config
 from osasis.evaluate.peers import Gatys, GatysConfig, _gram, check_peer, colour_transfer
@@ -150,7 +151,7 @@ def test_dino_keys_are_those_of_the_definition(tmp_path: Path) -> None:
     found = DinoKeys(tmp_path, CPU)(x)
     assert found.shape == (1, 17, 24)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="no vision transformer"):
+    with pytest.raises(UserError, match="holds no ViTModel"):
         DinoKeys(tmp_path / "nothing", CPU)
 
 
@@ -167,6 +168,57 @@ def test_vgg_structure_features_are_relu4_1() -> None:
     found = VggStructure(trunk)(x)
     assert found.shape == (1, 784, 512)
     torch.testing.assert_close(found[0, 29], y[0, :, 1, 1])
+    face_only = VggStructure(trunk, face=True)(x)
+    assert face_only.shape == (1, 15 * 16, 512)
+    torch.testing.assert_close(face_only[0, 0], y[0, :, 7, 6])  # .25 and .22 of 28, rounded down
+
+
+# which style it is
+
+
+def resnet(folder: Path) -> Path:
+    """A small ResNet with random weights in the hub's layout."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1], layer_type="basic"
+    )
+    transformers.ResNetModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_resnet_statistics_are_means_and_deviations_of_five_stages(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    x = to_tensor(picture(3, 64))
+    found = ResNetStatistics(resnet(tmp_path), CPU)(x)
+    assert found.shape == (1, 2 * (8 + 8 + 12 + 16 + 20))
+    model = transformers.ResNetModel.from_pretrained(tmp_path).eval()
+    mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    with torch.no_grad():
+        hidden = model(((x + 1) / 2 - mean) / std, output_hidden_states=True).hidden_states
+    parts = [torch.cat([y.mean((2, 3)), y.std((2, 3), correction=0)], 1) for y in hidden[1:]]
+    expected = torch.cat([F.normalize(part, dim=1) for part in parts], 1)
+    torch.testing.assert_close(found[:, 16:], expected, rtol=1e-4, atol=1e-6)
+    assert float(found[:, :16].norm()) == pytest.approx(1)
+
+
+def test_a_style_is_named_by_the_direction_and_travel_is_how_far(tmp_path: Path) -> None:
+    photo, styles = face(64), [picture(seed, 64) for seed in range(4)]
+    namer = StyleNamer(ResNetStatistics(resnet(tmp_path), CPU), [*styles, styles[0]], CPU)
+    assert len(namer) == 4  # the same picture twice is one
+    for style in styles:
+        assert namer.named(style, photo, style)
+        assert namer.travel(style, photo, style) == pytest.approx(1, abs=1e-5)
+        halfway = Image.blend(photo, style, 0.3)
+        assert 0 < namer.travel(halfway, photo, style) < 1
+        assert not namer.named(photo, photo, style)
+        assert namer.travel(photo, photo, style) == 0
+    assert not namer.named(styles[1], photo, styles[0])
+    with pytest.raises(UserError, match="not among 1"):
+        StyleNamer(ResNetStatistics(tmp_path, CPU), styles[:1], CPU)
+    with pytest.raises(UserError, match="holds no ResNetModel"):
+        ResNetStatistics(tmp_path / "nothing", CPU)
 
 
 class Pixels:
@@ -261,7 +313,7 @@ def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
     assert set(experiments()) == {"table1", "table2", "fig3", "fig5", "fig8", "fig9"}
     for path in experiments().values():
         config = load_evaluation(path, photos=tmp_path, styles={"a": tmp_path}, preset="paper")
-        assert config.size == 128
+        assert config.size == 256
         for method in config.methods:
             if method.kind == "preset":
                 assert learn_config(method).preset == "paper"

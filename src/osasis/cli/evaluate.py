@@ -39,7 +39,7 @@ A TOML file names photos, styles and methods; folders in it are relative to it:
   peer = "gatys"                       # or colour: the style's colours, nothing else
 
 Networks that are not shipped come from `osasis models fetch`, or with --network NAME=FILE, NAME one
-of inception, art-inception, lpips, sface, arcface, dino, clip.
+of inception, art-inception, lpips, sface, arcface, dino, clip, resnet18.
 Ctrl-C keeps everything; the same command goes on.
 """
 
@@ -70,6 +70,14 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         default=[],
         metavar="[NAME=]DIR",
         help="a source of style images, instead of the file's; may be given again",
+    )
+    parser.add_argument(
+        "--among",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="style images among which styles are named, beside their own (default: the package's)",
     )
     parser.add_argument(
         "--network",
@@ -117,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
         preset=args.preset,
         content=args.content,
         embedder=args.embedder,
+        among=args.among,
     )
     networks = parse_networks(args.network)
     out: Path = args.output

@@ -26,7 +26,7 @@ METHOD_KINDS = {
     "reconstruct": {"set", "seed"},
 }
 DEFAULT_SIZE = 256
-_KEYS = {"title", "size", "photos", "styles", "metrics", "methods", "base", "bootstrap"}
+_KEYS = {"title", "size", "photos", "styles", "metrics", "methods", "base", "bootstrap", "among"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class EvaluationConfig:
         metrics: names of metrics; None takes all whose networks are there.
         base: base of the presets, by name or path.
         bootstrap: resamples of photos and styles.
+        among: folders of style images among which `style-named` names the evaluation's own; empty
+            takes the package's.
     """
 
     title: str
@@ -94,6 +96,7 @@ class EvaluationConfig:
     metrics: tuple[str, ...] | None = None
     base: str = "faces-256"
     bootstrap: int = 1000
+    among: tuple[Path, ...] = ()
 
 
 def load_evaluation(
@@ -106,6 +109,7 @@ def load_evaluation(
     preset: str | None = None,
     content: Path | None = None,
     embedder: str | None = None,
+    among: Sequence[Path] = (),
 ) -> EvaluationConfig:
     """Read a TOML file; folders in it are relative to it, arguments replace what it says.
 
@@ -148,6 +152,7 @@ def load_evaluation(
         metrics=tuple(map(str, raw["metrics"])) if "metrics" in raw else None,
         base=base or _place(str(raw.get("base", "faces-256")), here),
         bootstrap=_whole(raw, "bootstrap", 1000, 0, path),
+        among=tuple(among) or tuple(here / str(place) for place in raw.get("among", ())),
     )
 
 

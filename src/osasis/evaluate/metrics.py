@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,18 @@ from osasis.perception.protocol import Embedder
 
 if TYPE_CHECKING:
     from osasis.evaluate.identity import Recogniser
+    from osasis.evaluate.named import StyleNamer
 
 # network that a metric needs, None for one that is in the package
 METRICS: dict[str, str | None] = {
+    "style-named": "resnet18",
+    "travel": "resnet18",
     "lpips": None,
     "lpips-5": "lpips",
     "identity-sface": "sface",
     "identity-arcface": "arcface",
     "structure-vgg16": None,
+    "structure-vgg16-face": None,
     "structure-dino": "dino",
     "style-vgg16": None,
     "style-clip": "clip",
@@ -38,6 +42,7 @@ METRICS: dict[str, str | None] = {
     "art-fid": "art-inception",
 }
 SET_METRICS = ("fid", "art-fid")
+LEARNED_WITH = (None, "lpips", "clip")  # networks that presets and peers learn with
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class MetricInfo:
         resize: what happens to pictures before the network sees them.
         better: "higher" or "lower".
         needs_style: whether it compares with the style image.
+        learned: whether a preset or a peer learns with this network, so that it flatters them.
     """
 
     key: str
@@ -70,6 +76,7 @@ class MetricInfo:
     resize: str
     better: str
     needs_style: bool
+    learned: bool = False
 
     def identity(self, size: int) -> str:
         """What a cached score is filed under: it changes with anything that changes the number."""
@@ -113,6 +120,7 @@ class MetricFactory:
         given: files of networks, see `parse_networks`.
         photos: the evaluation's photos, from whose mean directions start.
         photos_id: stands for these photos in the identity of scores.
+        lineup: style images among which styles are named.
         device: where to compute.
     """
 
@@ -121,10 +129,12 @@ class MetricFactory:
         given: Mapping[str, Path],
         photos: Sequence[Image.Image],
         photos_id: str,
+        lineup: Sequence[Image.Image],
         device: torch.device,
     ) -> None:
         self._given, self._device = given, device
-        self._photos, self._photos_id = photos, photos_id
+        self._photos, self._photos_id, self._lineup = photos, photos_id, lineup
+        self._namer_kept: StyleNamer | None = None
         self._judges: VggJudges = load_judges(device=device)
         self._clip: Embedder | None = None
 
@@ -135,6 +145,8 @@ class MetricFactory:
             UserError: its network is not there or is damaged.
         """
         family, _, network = name.partition("-")
+        if name in ("style-named", "travel"):
+            return self._named(name)
         if family == "lpips":
             return self._lpips(name)
         if family == "identity":
@@ -152,7 +164,22 @@ class MetricFactory:
             label, path = "VGG16 in the package", assets() / VGG_ASSET
         else:
             label, path = NETWORKS[network].title, self._path(network)
-        return MetricInfo(name, title, label, version_of(path), resize, better, style)
+        learned = network in LEARNED_WITH
+        return MetricInfo(name, title, label, version_of(path), resize, better, style, learned)
+
+    def _named(self, name: str) -> Metric:
+        from osasis.evaluate.named import ResNetStatistics, StyleNamer
+
+        if self._namer_kept is None:
+            network = ResNetStatistics(self._path("resnet18"), self._device)
+            self._namer_kept = StyleNamer(network, self._lineup, self._device)
+        namer = self._namer_kept
+        if name == "travel":
+            info = self._info(name, "Travel towards the style", "none", "higher", True)
+            return Metric(info, lambda p: namer.travel(p.output, p.photo, style_of(p)))
+        info = self._info(name, f"Style named among {len(namer)}", "none", "higher", True)
+        info = replace(info, version=f"{info.version}-{namer.lineup_id}")
+        return Metric(info, lambda p: float(namer.named(p.output, p.photo, style_of(p))))
 
     def _lpips(self, name: str) -> Metric:
         judges = self._judges
@@ -178,11 +205,12 @@ class MetricFactory:
         from osasis.perception.similarity import structure_distance
 
         features: Callable[[Tensor], Tensor] = (
-            VggStructure(self._judges.trunk)
-            if network == "vgg16"
+            VggStructure(self._judges.trunk, face=network.endswith("-face"))
+            if network != "dino"
             else DinoKeys(self._path("dino"), self._device)
         )
-        what = "VGG16 relu4_1" if network == "vgg16" else "DINO keys"
+        what = "DINO keys" if network == "dino" else "VGG16 relu4_1"
+        what += ", face only" * network.endswith("-face")
         resize = "bilinear, antialiased, to 224 x 224"
         info = self._info(name, f"Structure distance ({what})", resize, "lower", False)
 
@@ -206,7 +234,7 @@ class MetricFactory:
             return Metric(info, lambda p: style_similarity(embedder, *self._two(p)))
         with torch.no_grad():
             mean = torch.stack([embedder(self._tensor(photo))[0] for photo in self._photos]).mean(0)
-        info = MetricInfo(**{**asdict(info), "version": f"{info.version}-{self._photos_id}"})
+        info = replace(info, version=f"{info.version}-{self._photos_id}")
         return Metric(
             info,
             lambda p: directional_similarity(
@@ -225,9 +253,14 @@ class MetricFactory:
         return to_tensor(picture).to(self._device)
 
     def _two(self, p: Pictures) -> tuple[Tensor, Tensor]:
-        if p.style is None:
-            raise ValueError("this metric needs a style image")
-        return self._tensor(p.output), self._tensor(p.style)
+        return self._tensor(p.output), self._tensor(style_of(p))
+
+
+def style_of(p: Pictures) -> Image.Image:
+    """The style image of an output that has one."""
+    if p.style is None:
+        raise ValueError("this metric needs a style image")
+    return p.style
 
 
 @torch.no_grad()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from osasis.config import artefacts
 from osasis.errors import UserError
+from osasis.perception.clip import quiet
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ NETWORKS = {
     "arcface": Network("ArcFace MobileFaceNet (WebFace600K)", "arcface"),
     "dino": Network("DINO ViT-B/8", "dino-vitb8"),
     "clip": Network("CLIP", "clip-vit-b32"),
+    "resnet18": Network("ResNet18 (ImageNet)", "resnet18"),
 }
 
 
@@ -106,3 +111,43 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is no safetensors file: {error}",
             hint=f"of a PyTorch checkpoint: osasis models fetch NAME --from {path}",
         ) from error
+
+
+def load_hub_model(folder: Path, kind: str, artefact: str, **options: Any) -> Any:
+    """A frozen network of transformers, float32, every tensor of it read from the folder.
+
+    Args:
+        folder: the hub's layout: config.json and model.safetensors.
+        kind: its class, such as "ViTModel".
+        artefact: what `osasis models fetch` calls it.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: `transformers` is not installed, or the folder holds no such network.
+    """
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError as error:
+        raise UserError(
+            f"{kind} needs the package transformers", hint="pip install 'osasis[clip]'"
+        ) from error
+    try:
+        with quiet(transformers):
+            model, report = getattr(transformers, kind).from_pretrained(
+                str(folder), local_files_only=True, output_loading_info=True, **options
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{folder} holds no {kind}: {str(error).splitlines()[0]}",
+            hint=f"osasis models fetch {artefact}",
+        ) from error
+    if report["missing_keys"] or report.get("mismatched_keys"):
+        raise UserError(f"{folder} lacks {len(report['missing_keys'])} tensors of its network")
+    return model.float().eval().requires_grad_(False)
+
+
+def imagenet(x: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1], normalised with ImageNet's mean and deviation."""
+    mean = torch.tensor([0.485, 0.456, 0.406], device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225], device=x.device).view(1, 3, 1, 1)
+    return ((x + 1) / 2 - mean) / std

@@ -122,7 +122,8 @@ def markdown(evaluation: Evaluation, facts: dict[str, Any]) -> str:
         "",
         f"    {facts['command']}",
         "",
-        "Brackets: 95% bootstrap interval over photos and styles.",
+        "Brackets: 95% bootstrap interval over photos and styles. *: measured with a network that "
+        "presets or peers learn with, which flatters them.",
         "",
         *table_lines(result.table, facts["metrics"]),
     ]
@@ -152,7 +153,10 @@ def markdown(evaluation: Evaluation, facts: dict[str, Any]) -> str:
 def table_lines(table: Cells, infos: dict[str, Any]) -> list[str]:
     """One Markdown table: a row per method, a column per metric and source."""
     columns = columns_of(table, infos)
-    heads = [f"{key} {ARROWS[infos[key]['better']]} {source}" for key, source in columns]
+    heads = [
+        f"{key}{MARK * bool(infos[key].get('learned'))} {ARROWS[infos[key]['better']]} {source}"
+        for key, source in columns
+    ]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for method, rows in table.items():
         cells = [str(rows[s][k]) if k in rows.get(s, {}) else "" for k, s in columns]
@@ -160,6 +164,7 @@ def table_lines(table: Cells, infos: dict[str, Any]) -> list[str]:
     return lines
 
 
+MARK = "*"
 ARROWS = {"higher": "↑", "lower": "↓"}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from osasis.config.catalogue import assets
 from osasis.errors import UserError
 from osasis.evaluate.cache import ScoreCache
 from osasis.evaluate.config import EvaluationConfig, Method
@@ -126,6 +127,8 @@ class Evaluation:
         self.styles = {k: find_images([v]) for k, v in config.styles.items()}
         for name, styles in self.styles.items():
             _refuse_same_names(styles, f"styles of {name}")
+        self._lineup = [*find_images(list(config.among or [assets() / "styles"]))]
+        self._lineup += [path for paths in self.styles.values() for path in paths]
         self._painters = Painters(config, out / "styles", device)
         self._cache = ScoreCache(out / "cache")
         self._made_do: Counter[str] = Counter()  # scores that needed a substitute, by metric
@@ -198,7 +201,8 @@ class Evaluation:
     def _measure(self) -> Iterator[Tick]:
         photos = [self.picture(p) for p in self.photos]
         photos_id = hashlib.sha256(b"".join(p.tobytes() for p in photos)).hexdigest()[:8]
-        factory = MetricFactory(self._networks, photos, photos_id, self._device)
+        lineup = [self.picture(p) for p in self._lineup]
+        factory = MetricFactory(self._networks, photos, photos_id, lineup, self._device)
         metrics = [factory.make(name) for name in self.names if name not in SET_METRICS]
         total = sum(len(group.outputs) for group in self.groups)
         for group in self.groups:
@@ -301,6 +305,7 @@ class Evaluation:
         self.result.infos[product] = info.describe(0) | {
             "key": product,
             "title": f"ArtFID with {self.result.infos[part]['title']}, not AlexNet's",
+            "learned": True,  # its LPIPS is
         }
         self.result.infos[product]["samples"] = self.result.infos[info.key]["samples"]
         return {name: found, product: art_fid(row[part], found)}

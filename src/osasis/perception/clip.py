@@ -162,7 +162,7 @@ def _import_transformers() -> Any:
 
 def _load_model(transformers: Any, source: str, device: torch.device | None) -> Any:
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             model, report = transformers.CLIPModel.from_pretrained(
                 fetched_repository(source) or source,
                 local_files_only=True,
@@ -189,7 +189,7 @@ def _load_tokenizer(transformers: Any, source: str, words: int) -> Any:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Hold back the library's progress bar and report while it loads."""
     logging = transformers.utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

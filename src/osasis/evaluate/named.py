@@ -1,0 +1,113 @@
+"""Which style does a result point to? Told by a network that nothing learns with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from osasis.errors import UserError
+from osasis.evaluate.networks import imagenet, load_hub_model
+from osasis.imaging.tensors import to_tensor
+
+_KEPT = 64  # statistics of so many pictures are kept
+
+
+class ResNetStatistics:
+    """Channel means and deviations of ResNet18's five stages, 2048 numbers.
+
+    The stages are the first convolution before its pooling and the four groups of blocks (He et
+    al. 2016, 1512.03385). Means and deviations of a stage, side by side, have length one.
+
+    Args:
+        folder: a ResNet in the hub's layout: config.json and model.safetensors.
+        device: where to compute.
+
+    Raises:
+        UserError: `transformers` is not installed, or the folder holds no such network.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self._model = load_hub_model(folder, "ResNetModel", "resnet18").to(device)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Statistics (B, 2048) of (B, 3, H, W) pictures in [-1, 1], at their own size."""
+        y = self._model.embedder.embedder(imagenet(x.float()))
+        parts = [_statistics(y)]
+        y = self._model.embedder.pooler(y)
+        for stage in self._model.encoder.stages:
+            y = stage(y)
+            parts.append(_statistics(y))
+        return torch.cat(parts, dim=1)
+
+
+def _statistics(y: Tensor) -> Tensor:
+    return F.normalize(torch.cat([y.mean((2, 3)), y.std((2, 3), correction=0)], dim=1), dim=1)
+
+
+class StyleNamer:
+    """Names the style image that a result lies towards, seen from its photo.
+
+    The named one is that whose direction from the photo has the largest cosine with the direction
+    from the photo to the result.
+
+    Args:
+        statistics: the network.
+        styles: the style images to choose from, squares of one size; equal ones count once.
+        device: where to compute.
+
+    Raises:
+        UserError: fewer than two style images.
+    """
+
+    def __init__(
+        self, statistics: ResNetStatistics, styles: Sequence[Image.Image], device: torch.device
+    ) -> None:
+        self._network, self._device = statistics, device
+        self._known: dict[str, Tensor] = {}
+        lineup = {picture_id(style): style for style in styles}
+        if len(lineup) < 2:
+            raise UserError(
+                f"a style can be named among two or more, not among {len(lineup)}",
+                hint="--among FOLDER gives others to choose from",
+            )
+        self._places = {name: place for place, name in enumerate(lineup)}
+        self._styles = torch.cat([self._of(style) for style in lineup.values()])
+        self.lineup_id = hashlib.sha256("".join(sorted(lineup)).encode()).hexdigest()[:8]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def named(self, output: Image.Image, photo: Image.Image, style: Image.Image) -> bool:
+        """Whether `style`, one of the style images, is named; an unchanged photo names none."""
+        before = self._of(photo)
+        made = self._of(output) - before
+        if not bool(made.any()):
+            return False
+        cosines = F.cosine_similarity(made, self._styles - before)
+        return int(cosines.argmax()) == self._places[picture_id(style)]
+
+    def travel(self, output: Image.Image, photo: Image.Image, style: Image.Image) -> float:
+        """How far the result went from the photo (0) along the way to the style image (1)."""
+        before = self._of(photo)
+        way = self._of(style) - before
+        return float(((self._of(output) - before) * way).sum() / way.square().sum())
+
+    def _of(self, picture: Image.Image) -> Tensor:
+        name = picture_id(picture)
+        if name not in self._known:
+            if len(self._known) >= _KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[name] = self._network(to_tensor(picture).to(self._device))
+        return self._known[name]
+
+
+def picture_id(picture: Image.Image) -> str:
+    """What stands for the pixels of a picture."""
+    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
