@@ -14,8 +14,8 @@ from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
     from osasis.base import Base, load_base
+    from osasis.config.controls import Controls
     from osasis.formats.style_file import Style, load_style
-    from osasis.imaging.squares import PhotoConfig
     from osasis.learn.learner import learn_style
     from osasis.stylize.edit import AttributeEdit
     from osasis.stylize.photo import PhotoStylizer
@@ -27,7 +27,7 @@ __all__ = [
     "AttributeEdit",
     "Base",
     "OsasisError",
-    "PhotoConfig",
+    "Controls",
     "PhotoStylizer",
     "Style",
     "Stylizer",
@@ -50,7 +50,7 @@ _LAZY = {
     "AttributeEdit": "osasis.stylize.edit",
     "TextEdit": "osasis.stylize.text",
     "preview_style": "osasis.stylize.preview",
-    "PhotoConfig": "osasis.imaging.squares",
+    "Controls": "osasis.config.controls",
     "PhotoStylizer": "osasis.stylize.photo",
 }
 

@@ -22,7 +22,7 @@ def test_amounts_are_0_or_more(name: str, value: float) -> None:
     "wrong", [{"variation": 1.1}, {"variation": math.nan}, {"t0": 0}, {"t0": 1001}]
 )
 def test_ranges(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="must lie in"):
+    with pytest.raises(UserError, match="must lie between"):
         Controls(**wrong)
 
 

@@ -15,7 +15,6 @@ from PIL import EpsImagePlugin, Image
 from osasis.base import Base
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import decode_image, load_image
-from osasis.imaging.squares import PhotoConfig
 from osasis.pretrain.data import ImageStream, index_images, try_decode
 from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
@@ -68,10 +67,10 @@ def test_a_thread_of_a_picture_is_refused(size: tuple[int, int]) -> None:
 
 
 def test_tiles_have_a_limit(tiny_base: Base) -> None:
-    painter = PhotoStylizer(Stylizer(tiny_base), PhotoConfig("tiles", tiles=30))
+    painter = PhotoStylizer(Stylizer(tiny_base, fit="tiles", tiles=30))
     with pytest.raises(OsasisError, match="at most 400"):
         painter.prepare(picture(0, 256))
-    painter = PhotoStylizer(Stylizer(tiny_base), PhotoConfig("tiles", tiles=3))
+    painter = PhotoStylizer(Stylizer(tiny_base, fit="tiles", tiles=3))
     assert len(painter.prepare(picture(0, 256)).squares) == 9
 
 

@@ -12,15 +12,16 @@ from PIL import Image
 
 from osasis.base import Base, domain_of
 from osasis.config.catalogue import assets
+from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest, file_hash, result_key
 from osasis.formats.style_file import Style
 from osasis.imaging.align import Similarity, align, cut
-from osasis.imaging.blend import BlendConfig, Patch, put_back
+from osasis.imaging.blend import Patch, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import load_image
-from osasis.imaging.squares import PhotoConfig, Redrawn
+from osasis.imaging.squares import Redrawn
 from osasis.stylize.batch import BatchRunner, Task, photo_seed
 from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
@@ -58,7 +59,7 @@ def test_what_was_not_changed_comes_back_exactly(group: Image.Image) -> None:
     photo = np.asarray(group)
     patches = [Patch(place, square, square) for place, square in face_squares(photo)]
     assert len(patches) == 3
-    assert np.array_equal(put_back(photo, patches, BlendConfig(detail=1)), photo)
+    assert np.array_equal(put_back(photo, patches, Controls(detail=1)), photo)
 
 
 @pytest.mark.parametrize("match_color", [True, False])
@@ -66,7 +67,7 @@ def test_a_square_has_no_visible_edge(match_color: bool) -> None:
     photo = flat(GRAY, 400, 500)
     place = Similarity(complex(0.3, 0.1), complex(-40, -50))
     patch = Patch(place, flat(GRAY, 64, 64), flat(220, 64, 64))
-    out = put_back(photo, [patch], BlendConfig(match_color=match_color)).astype(int)
+    out = put_back(photo, [patch], Controls(match_color=match_color)).astype(int)
     middle = place.inverse(np.array([32.0, 32.0])).astype(int)
     assert out[middle[1], middle[0], 0] == 220
     for axis in (0, 1):
@@ -81,7 +82,7 @@ def test_colors_match_towards_the_edge() -> None:
     photo = flat(GRAY, 200, 200)
     patch = Patch(Similarity(0.5 + 0j, -18 - 18j), flat(GRAY, 64, 64), flat(220, 64, 64))
     plain, matched = (
-        put_back(photo, [patch], BlendConfig(match_color=m)).astype(int) for m in (False, True)
+        put_back(photo, [patch], Controls(match_color=m)).astype(int) for m in (False, True)
     )
     assert plain[100, 100, 0] == matched[100, 100, 0] == 220
     assert (matched <= plain).all()
@@ -92,7 +93,7 @@ def test_neighbours_share_without_a_gap() -> None:
     """Where two squares overlap, no photo shines through, and nothing is added twice."""
     places = [Similarity(0.5 + 0j, complex(-x, -20)) for x in (20, 40)]
     patches = [Patch(p, flat(GRAY, 64, 64), flat(220, 64, 64)) for p in places]
-    out = put_back(flat(GRAY, 200, 260), patches, BlendConfig(match_color=False)).astype(int)
+    out = put_back(flat(GRAY, 200, 260), patches, Controls(match_color=False)).astype(int)
     between = out[80:130, 90:160, 0]  # the squares begin at 40 and 80 and end at 168 and 208
     assert between.min() >= 218
     assert between.max() <= 222
@@ -104,7 +105,7 @@ def test_squares_that_cover_leave_no_photo() -> None:
         Patch(Similarity(0.5 + 0j, -0.5 * corner), flat(GRAY, 64, 64), flat(220, 64, 64))
         for corner in corners
     ]
-    out = put_back(flat(GRAY, 164, 196), patches, BlendConfig(detail=0), cover=True).astype(int)
+    out = put_back(flat(GRAY, 164, 196), patches, Controls(detail=0), cover=True).astype(int)
     assert np.abs(out - 220).max() <= 6  # 5% of the change: weights are interpolated
 
 
@@ -113,7 +114,7 @@ def test_detail_adds_what_the_square_lost(group: Image.Image) -> None:
     (place, square), *_ = face_squares(photo, size=32)
 
     def energy(detail: float) -> float:
-        out = put_back(photo, [Patch(place, square, square)], BlendConfig(detail=detail))
+        out = put_back(photo, [Patch(place, square, square)], Controls(detail=detail))
         middle = place.inverse(np.array([(8.0, 8.0), (24.0, 24.0)])).astype(int)
         part = out[slice(*sorted(middle[:, 1])), slice(*sorted(middle[:, 0]))].astype(float)
         return float(np.square(np.diff(part, axis=0)).mean())
@@ -126,7 +127,7 @@ def test_detail_adds_what_the_square_lost(group: Image.Image) -> None:
 @pytest.mark.parametrize("wrong", [{"feather": 0}, {"detail": 1.1}])
 def test_wrong_blends(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError):
-        BlendConfig(**wrong)  # type: ignore[arg-type]
+        Controls(**wrong)  # type: ignore[arg-type]
 
 
 # -- what of a photo is redrawn ----------------------------------------------------------------
@@ -142,8 +143,9 @@ def test_every_face_is_redrawn_and_the_rest_is_not(
     tiny_base: Base, tiny_style: Style, group: Image.Image
 ) -> None:
     def changed(largest: bool) -> np.ndarray:
-        config = PhotoConfig("faces", largest_face=largest)
-        (redrawn,) = PhotoStylizer(Stylizer(tiny_base, tiny_style), config).stream([group])
+        (redrawn,) = PhotoStylizer(
+            Stylizer(tiny_base, tiny_style, fit="faces", largest_face=largest)
+        ).stream([group])
         assert len(redrawn.squares) == (1 if largest else 3)
         assert redrawn.picture.size == group.size
         difference = np.abs(np.asarray(redrawn.picture, int) - np.asarray(group, int))
@@ -163,7 +165,7 @@ def test_a_photo_turned_by_exif(
     exif = Image.Exif()
     exif[0x0112] = 6
     group.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style), PhotoConfig("faces"))
+    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="faces"))
     from_file, from_memory = stylizer([tmp_path / "turned.png", group])
     assert np.array_equal(np.asarray(from_file), np.asarray(from_memory))
 
@@ -174,7 +176,7 @@ def test_an_aligned_square_is_redrawn_to_its_edge(
     face = min(FaceDetector()(group), key=lambda face: abs(np.angle(align(face, 1).a)))
     corners = align(face, 100).inverse(np.array([(3.0, 4.0), (97.0, 98.0)]))
     square = group.crop(tuple(corners.ravel().astype(int).tolist()))
-    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style), PhotoConfig("faces"))
+    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="faces"))
     assert not stylizer.prepare(square).places
     (out,) = stylizer(square)
     assert out.size == square.size
@@ -184,7 +186,7 @@ def test_an_aligned_square_is_redrawn_to_its_edge(
 
 
 def test_no_face_is_said(tiny_base: Base, tiny_style: Style) -> None:
-    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style), PhotoConfig("faces"))
+    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="faces"))
     with pytest.raises(OsasisError, match="no face") as caught:
         stylizer(picture(3, 200))
     assert "--no-align" in caught.value.hint
@@ -192,31 +194,32 @@ def test_no_face_is_said(tiny_base: Base, tiny_style: Style) -> None:
 
 def test_other_fits(tiny_base: Base, tiny_style: Style) -> None:
     base, photo = Stylizer(tiny_base, tiny_style), picture(3, 200).resize((310, 200))
+    whole = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="whole"))
 
-    def out(config: PhotoConfig) -> np.ndarray:
-        return np.asarray(PhotoStylizer(base, config)(photo)[0], dtype=int)
+    def out(**changes: object) -> np.ndarray:
+        stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, **changes))
+        return np.asarray(stylizer(photo)[0], dtype=int)
 
-    assert out(PhotoConfig()).shape == (32, 32, 3)  # the tiny base does not say it draws faces
-    assert np.array_equal(out(PhotoConfig()), np.asarray(base(photo)[0]))
-    for config in (PhotoConfig("whole"), PhotoConfig("tiles", tiles=2)):
-        redrawn = out(config)
+    assert out().shape == (32, 32, 3)  # the tiny base does not say it draws faces
+    assert np.array_equal(out(), np.asarray(base(photo)[0]))
+    for redrawn in (out(fit="whole"), out(fit="tiles", tiles=2)):
         assert redrawn.shape == (200, 310, 3)
         for part in (redrawn[:20], redrawn[-20:], redrawn[:, :20], redrawn[:, -20:]):
             assert np.isfinite(part).all()
         difference = np.abs(redrawn - np.asarray(photo, dtype=int))
         assert all(difference[y, x].max() > 2 for y in (1, -2) for x in (1, -2))
-    prepared = PhotoStylizer(base, PhotoConfig("whole")).prepare(photo)
+    prepared = whole.prepare(photo)
     height, width = prepared.squares[0].shape[:2]
     assert (height, width % tiny_base.stride) == (32, 0)
     assert width / height == pytest.approx(310 / 200, abs=0.15)
     with pytest.raises(OsasisError, match="too long"):
-        PhotoStylizer(base, PhotoConfig("whole"))(photo.resize((400, 100)))
+        whole(photo.resize((400, 100)))
 
 
 @pytest.mark.parametrize("wrong", [{"fit": "squash"}, {"tiles": 0}])
 def test_wrong_photo_configs(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
-        PhotoConfig(**wrong)  # type: ignore[arg-type]
+        Controls(**wrong)  # type: ignore[arg-type]
 
 
 # -- which photos ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from osasis.cli.controls import (
     load_styles,
 )
 from osasis.cli.options import add_device, positive
-from osasis.cli.photos import add_photo_options, photo_config
+from osasis.cli.photos import add_photo_options
 from osasis.cli.progress import Progress
 from osasis.cli.stylize import made_by
 from osasis.config.catalogue import find_style
@@ -135,7 +135,6 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         made,
         control_values(args),
-        photo_config(args),
         args.format,
         args.jobs,
         args.device,

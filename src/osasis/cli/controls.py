@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,16 +124,8 @@ def add_controls(parser: argparse.ArgumentParser) -> None:
 
 def control_values(args: argparse.Namespace) -> Controls:
     """The controls that were asked for."""
-    return Controls(
-        strength=args.style_strength,
-        style_levels=args.style_levels,
-        swap_codes=args.swap_codes,
-        lambda_spn=args.lambda_spn,
-        t0=args.t0,
-        variation=args.variation,
-        seed=args.seed,
-        mixed_precision=args.mixed_precision,
-    )
+    given = vars(args) | {"strength": args.style_strength, "guidance": 1.0}
+    return Controls(**{f.name: given[f.name] for f in fields(Controls) if f.name in given})
 
 
 def load_styles(args: argparse.Namespace) -> tuple[Base, list[tuple[Style, float]]]:

@@ -14,7 +14,6 @@ from osasis.cli.photos import (
     add_photo_list,
     add_photo_options,
     find,
-    photo_config,
     report,
     say_renamed,
 )
@@ -283,7 +282,7 @@ def run(args: argparse.Namespace) -> int:
 
         edits = make_edits(base, args, t0, show)
         stylizer = Stylizer(base, styles, controls, edits=edits)
-        painter = PhotoStylizer(stylizer, photo_config(args))
+        painter = PhotoStylizer(stylizer)
         make_writable(results.folder)
         made = made_by(base, args)
         metadata = describe(base, styles, args) | describe_edits(args)

@@ -92,13 +92,12 @@ def run(args: argparse.Namespace) -> int:
         for note in notes_on(opened, output.suffix.lower()):
             print(f"note: {note}", file=sys.stderr)
 
-    from osasis.cli.photos import blend_config
     from osasis.stylize.film import FilmConfig, redraw_film
     from osasis.stylize.stylizer import Stylizer
 
     base, styles = load_styles(args)
     stylizer = Stylizer(base, styles, control_values(args), batch_size=args.batch_size)
-    config = FilmConfig(smooth=args.smooth, steady=args.steady, blend=blend_config(args))
+    config = FilmConfig(smooth=args.smooth, steady=args.steady)
     try:
         with (
             Progress() as progress,

@@ -13,9 +13,8 @@ from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
-    from osasis.imaging.blend import BlendConfig
     from osasis.imaging.find import FoundPhoto, PassedOver
-    from osasis.imaging.squares import PhotoConfig, Redrawn
+    from osasis.imaging.squares import Redrawn
     from osasis.scale.shares import Shares
     from osasis.stylize.batch import Task
     from osasis.stylize.stylizer import Stylizer
@@ -120,20 +119,6 @@ def add_blend(group: argparse._ActionsContainer) -> None:
     )
 
 
-def photo_config(args: argparse.Namespace) -> PhotoConfig:
-    """The options of `add_photo_options` as one object."""
-    from osasis.imaging.squares import PhotoConfig
-
-    return PhotoConfig(args.fit, args.largest_face, args.tiles, blend_config(args))
-
-
-def blend_config(args: argparse.Namespace) -> BlendConfig:
-    """The options of `add_blend` as one object."""
-    from osasis.imaging.blend import BlendConfig
-
-    return BlendConfig(feather=args.feather, detail=args.detail, match_color=args.match_color)
-
-
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Every option that may change a result; of files their content and not their name."""
     without = _WITHOUT_EFFECT | (set() if getattr(args, "variation", 0) else {"seed"})
@@ -233,7 +218,7 @@ def redraw_all(
             renamed.append((task.path, path))
 
     runner = BatchRunner(
-        PhotoStylizer(stylizer, photo_config(args)),
+        PhotoStylizer(stylizer),
         save,
         lambda task, photo_hash: results.has(task.output, result_key(photo_hash, made)),
         args.jobs,

@@ -9,34 +9,12 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from osasis.errors import UserError
+from osasis.config.controls import Blending
 from osasis.imaging.align import Similarity, cut
 
 _ROUNDNESS = 4  # exponent of the superellipse: 2 is a circle, large numbers the square
 _NEARER = 6.0  # how sharply neighbours share what lies between them
 _COLOR_SIGMA = 0.08  # of the side: coarser differences than this count as colour
-
-
-@dataclass(frozen=True)
-class BlendConfig:
-    """How squares are put back.
-
-    Attributes:
-        feather: width of the soft edge, as a share of half the side, in (0, 1].
-        detail: in [0, 1], how much of the photo's own high frequencies is added: what the photo
-            has and its square, enlarged again, has not.
-        match_color: let the colours turn into the photo's towards the edge.
-    """
-
-    feather: float = 0.3
-    detail: float = 0.5
-    match_color: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.feather <= 1:
-            raise UserError(f"feather must lie in (0, 1], got {self.feather}")
-        if not 0 <= self.detail <= 1:
-            raise UserError(f"detail must lie in [0, 1], got {self.detail}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +32,7 @@ class Patch:
 
 
 def put_back(
-    photo: np.ndarray, patches: Sequence[Patch], config: BlendConfig, *, cover: bool = False
+    photo: np.ndarray, patches: Sequence[Patch], config: Blending, *, cover: bool = False
 ) -> np.ndarray:
     """Blend redrawn squares into their photo at the photo's resolution.
 
@@ -105,7 +83,7 @@ def enlarge(photo: np.ndarray, before: np.ndarray, after: np.ndarray, detail: fl
     Args:
         photo: (H, W, 3) uint8.
         before, after: (h, w, 3) uint8, the photo made smaller, and what became of it.
-        detail: in [0, 1], as in `BlendConfig`.
+        detail: in [0, 1], as in `Blending`.
 
     Returns:
         (H, W, 3) uint8.

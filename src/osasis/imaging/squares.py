@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from osasis.errors import OsasisError, UserError
+from osasis.config.controls import Controls
+from osasis.errors import OsasisError
 from osasis.imaging.align import Similarity, align, central_square, cut
-from osasis.imaging.blend import BlendConfig, Patch, enlarge, put_back
+from osasis.imaging.blend import Patch, enlarge, put_back
 from osasis.imaging.faces import Face, FaceDetector
 from osasis.imaging.tensors import fit_square
 
-FITS = ("faces", "crop", "tiles", "whole")
 _LANCZOS = Image.Resampling.LANCZOS
 MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
@@ -43,42 +43,6 @@ class Canvas:
     stride: int
     faces: bool
     in_pixels: bool
-
-
-@dataclass(frozen=True)
-class PhotoConfig:
-    """What of a photo is redrawn, and how it is put together.
-
-    Attributes:
-        fit: "faces": every face is aligned, redrawn and put back; "crop": the central square, the
-            result has the base's size; "tiles": overlapping squares that cover the photo; "whole":
-            the whole photo at once, its aspect kept: on a base in latents at its own size, up to
-            `LARGEST` pixels; "auto": on a base of faces "whole" where one face fills the photo as
-            in a portrait (only in latents), else "faces"; on other bases "crop".
-        largest_face: only the largest face.
-        tiles: tiles along the shorter side.
-        blend: how squares are put back.
-    """
-
-    fit: str = "auto"
-    largest_face: bool = False
-    tiles: int = 3
-    blend: BlendConfig = field(default_factory=BlendConfig)
-
-    def __post_init__(self) -> None:
-        if self.fit not in ("auto", *FITS):
-            raise UserError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
-        if self.tiles < 1:
-            raise UserError(f"there must be at least 1 tile, got {self.tiles}")
-
-    def resolve(self, canvas: Canvas) -> PhotoConfig:
-        """With "auto" replaced by what it means there."""
-        meant = FACES if canvas.faces else "crop"
-        return replace(self, fit=meant) if self.fit == "auto" else self
-
-    def takes_portraits_whole(self, canvas: Canvas) -> bool:
-        """Whether a photo that one face fills is redrawn whole."""
-        return self.fit == "auto" and canvas.faces and not canvas.in_pixels
 
 
 @dataclass(frozen=True)
@@ -111,15 +75,19 @@ class Squares:
     """Cuts what is redrawn out of photos, and puts it back; threads may share it.
 
     Args:
-        config: what of a photo is redrawn.
+        controls: what of a photo is redrawn, and how it is put back.
         canvas: of the base that redraws.
+
+    Attributes:
+        fit: the control, with "auto" replaced by what it means on this base.
     """
 
-    def __init__(self, config: PhotoConfig, canvas: Canvas) -> None:
-        self.config = config.resolve(canvas)
-        self._canvas, self._size = canvas, canvas.size
-        self._portraits = config.takes_portraits_whole(canvas)
-        self._detector = FaceDetector() if self.config.fit == FACES else None
+    def __init__(self, controls: Controls, canvas: Canvas) -> None:
+        auto = controls.fit == "auto"
+        self.fit = (FACES if canvas.faces else "crop") if auto else controls.fit
+        self._controls, self._canvas, self._size = controls, canvas, canvas.size
+        self._portraits = auto and canvas.faces and not canvas.in_pixels
+        self._detector = FaceDetector() if self.fit == FACES else None
 
     def prepare(self, image: Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
         """Find what is to be redrawn.
@@ -132,11 +100,11 @@ class Squares:
             OsasisError: no face was found where one is needed.
         """
         photo = np.asarray(image)
-        if self.config.fit == "crop":
+        if self.fit == "crop":
             return Prepared(photo, (np.asarray(fit_square(image, self._size)),))
-        if self.config.fit == "whole":
+        if self.fit == "whole":
             return Prepared(photo, (self._shrink(image),))
-        cover = self.config.fit == "tiles"
+        cover = self.fit == "tiles"
         places = self._tiles(image.size) if cover else self._faces(photo, faces)
         if self._portraits and len(places) == 1 and _is_portrait(places[0], image.size, self._size):
             return Prepared(photo, (self._shrink(image),))
@@ -149,15 +117,14 @@ class Squares:
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
         squares = tuple(Image.fromarray(result) for result in results)
-        if self.config.fit == "crop":
+        if self.fit == "crop":
             return Redrawn(squares[0], squares)
-        blend = self.config.blend
         if not prepared.places:
-            pixels = enlarge(prepared.photo, prepared.squares[0], results[0], blend.detail)
+            pixels = enlarge(prepared.photo, prepared.squares[0], results[0], self._controls.detail)
         else:
             parts = zip(prepared.places, prepared.squares, results, strict=True)
             patches = [Patch(*part) for part in parts]
-            pixels = put_back(prepared.photo, patches, blend, cover=prepared.cover)
+            pixels = put_back(prepared.photo, patches, self._controls, cover=prepared.cover)
         return Redrawn(Image.fromarray(pixels), squares)
 
     def _faces(self, photo: np.ndarray, faces: Sequence[Face] | None) -> tuple[Similarity, ...]:
@@ -168,11 +135,13 @@ class Squares:
                 "no face was found",
                 hint="--no-align (fit='crop') redraws the central square whatever it shows",
             )
-        return tuple(align(f, self._size) for f in faces[: 1 if self.config.largest_face else None])
+        return tuple(
+            align(f, self._size) for f in faces[: 1 if self._controls.largest_face else None]
+        )
 
     def _tiles(self, photo_size: tuple[int, int]) -> tuple[Similarity, ...]:
         width, height = photo_size
-        side = min(photo_size) / (1 + _TILE_STEP * (self.config.tiles - 1))
+        side = min(photo_size) / (1 + _TILE_STEP * (self._controls.tiles - 1))
         a = complex(self._size / side)
         rows, columns = _starts(height, side), _starts(width, side)
         if len(rows) * len(columns) > MAX_TILES:

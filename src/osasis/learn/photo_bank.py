@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.controls import Controls
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import Picture, load_image
-from osasis.imaging.squares import PhotoConfig, Squares
+from osasis.imaging.squares import Squares
 from osasis.imaging.tensors import to_tensor
 from osasis.learn.bank import PART
 from osasis.learn.update import Branch
@@ -79,7 +80,7 @@ def squares_of(base: Base, pictures: Iterable[Picture], limit: int) -> tuple[Ten
     given = list(pictures)
     if len(given) > limit:
         given = [given[i] for i in np.linspace(0, len(given) - 1, limit).round().astype(int)]
-    reader = Squares(PhotoConfig(), base.canvas)
+    reader = Squares(Controls(), base.canvas)
     squares: list[Tensor] = []
     refused: list[str] = []
     for picture in given:

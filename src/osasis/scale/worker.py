@@ -15,7 +15,7 @@ import numpy as np
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError
 from osasis.formats.records import result_key
-from osasis.imaging.squares import PhotoConfig, Redrawn
+from osasis.imaging.squares import Redrawn
 from osasis.scale.source import DATA, ID, REASON
 from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
 from osasis.stylize.batch import BatchRunner, Outcome, Task
@@ -36,7 +36,6 @@ class Job:
         output: folder or address of the tables.
         made: what determines the results besides the photos.
         controls: how photos are redrawn.
-        photo: what of a photo is redrawn.
         format: of the results, one of `FORMATS`.
         jobs: threads beside the network.
         device: see `choose_device`.
@@ -48,7 +47,6 @@ class Job:
     output: str
     made: Mapping[str, Any]
     controls: Controls = field(default_factory=Controls)
-    photo: PhotoConfig = field(default_factory=PhotoConfig)
     format: str = "png"
     jobs: int = 2
     device: str | None = None
@@ -79,7 +77,7 @@ class Worker:
         stylizer = Stylizer(
             base, ray.get(references["styles"]), job.controls, batch_size=job.batch_size
         )
-        self._stylizer = PhotoStylizer(stylizer, job.photo)
+        self._stylizer = PhotoStylizer(stylizer)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Redraw the photos of a batch that were not done before.

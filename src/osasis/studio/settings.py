@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from osasis.config.controls import Controls, Fit
 from osasis.errors import UserError
-from osasis.imaging.squares import FITS
 
 STYLE_LEVELS = "style"  # the choice that takes the style's own levels
 RANGES: dict[str, tuple[float, float]] = {
@@ -39,8 +39,7 @@ class Settings:
         swap_codes: see `Look`.
         t0: how far up the schedule photos go; 0 takes the style's own.
         variation, seed: how much of the structural code is drawn anew, and from which seed.
-        fit: see `PhotoConfig`.
-        detail, match_color: see `BlendConfig`.
+        fit, detail, match_color: see `Controls`.
         attributes: amounts by attribute, 0 left out.
         guidance: of edits; 0 takes what was measured to suit them.
         text, source: what the photo should show and what it shows, for CLIP; empty for none.
@@ -56,7 +55,7 @@ class Settings:
     t0: int = 0
     variation: float = 0.0
     seed: int = 0
-    fit: str = "auto"
+    fit: Fit = "auto"
     detail: float = 0.5
     match_color: bool = True
     attributes: tuple[tuple[str, float], ...] = ()
@@ -68,14 +67,31 @@ class Settings:
         for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} must lie between {low:g} and {high:g}")
-        if self.fit not in ("auto", *FITS):
-            raise UserError(f"fit must be one of auto, {', '.join(FITS)}")
         for name, amount in self.attributes:
             if not -MAX_AMOUNT <= amount <= MAX_AMOUNT:
                 raise UserError(f"{name} must lie between {-MAX_AMOUNT:g} and {MAX_AMOUNT:g}")
         if max(len(self.text), len(self.source)) > MAX_TEXT:
             raise UserError(f"descriptions have at most {MAX_TEXT} characters")
-        self.style_levels  # noqa: B018 - refuses what is no list of levels
+        self.controls()  # refuses what is none
+
+    def controls(self, guidance: float = 1.0) -> Controls:
+        """What `Stylizer` takes; `guidance` where none was chosen.
+
+        Raises:
+            UserError: a value that no control takes.
+        """
+        return Controls(
+            strength=self.strength,
+            style_levels=self.style_levels,
+            swap_codes=self.swap_codes,
+            t0=self.t0 or None,
+            variation=self.variation,
+            seed=self.seed,
+            guidance=self.guidance or guidance,
+            fit=self.fit,
+            detail=self.detail,
+            match_color=self.match_color,
+        )
 
     @property
     def style_levels(self) -> tuple[int, ...] | None:

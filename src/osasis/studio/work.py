@@ -15,15 +15,12 @@ from PIL import Image
 from osasis._version import __version__
 from osasis.base import Base
 from osasis.config.catalogue import assets, list_styles
-from osasis.config.controls import Controls
 from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.formats.style_file import Style, load_style
-from osasis.imaging.blend import BlendConfig
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
-from osasis.imaging.squares import PhotoConfig
 from osasis.imaging.tensors import fit_square
 from osasis.learn.learner import StyleLearner
 from osasis.studio.intake import (
@@ -81,8 +78,7 @@ class Studio:
         yield Step("redrawing", 0, len(photos))
         styles = self._styles(visitor, settings)
         stylizer = self._stylizer(styles, settings)
-        blend = BlendConfig(detail=settings.detail, match_color=settings.match_color)
-        painter = PhotoStylizer(stylizer, PhotoConfig(settings.fit, blend=blend))
+        painter = PhotoStylizer(stylizer)
         made = self._made(styles, settings)
         for done, key in enumerate(photos, start=1):
             result = failure = ""
@@ -156,7 +152,7 @@ class Studio:
     def square(self, photo: Item, settings: Settings) -> Image.Image:
         """The part of a photo that a sheet shows: its largest chosen face, else its middle."""
         faces = faces_of(photo)
-        painter = PhotoStylizer(Stylizer(self.base), PhotoConfig("auto" if faces else "crop"))
+        painter = PhotoStylizer(Stylizer(self.base, fit="auto" if faces else "crop"))
         prepared = painter.prepare(load_image(photo.file(PICTURE)), faces or None)
         return Image.fromarray(prepared.squares[0])
 
@@ -170,7 +166,7 @@ class Studio:
         step: Step,
     ) -> Generator[Step, None, Item]:
         """Redraw one photo; `step` comes again after each batch of squares."""
-        faces = faces_of(photo) if painter.config.fit == "faces" else None
+        faces = faces_of(photo) if painter.fit == "faces" else None
         if faces == [] and photo.data["faces"]:
             raise UserError(f"{photo.name}: no face is chosen", hint="choose one in the photo")
         image = load_image(photo.file(PICTURE))
@@ -222,15 +218,7 @@ class Studio:
         return Stylizer(
             self.base,
             [(_with_structure(style, s.structure), share) for style, share in styles],
-            Controls(
-                strength=s.strength,
-                style_levels=s.style_levels,
-                swap_codes=s.swap_codes,
-                t0=s.t0 or None,
-                variation=s.variation,
-                seed=s.seed,
-                guidance=s.guidance or plain,
-            ),
+            s.controls(plain),
             edits=edits,
             batch_size=_AT_ONCE,
         )

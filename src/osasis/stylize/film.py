@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.align import Similarity, align, cut
-from osasis.imaging.blend import BlendConfig, Patch, put_back
+from osasis.imaging.blend import Patch, put_back
 from osasis.imaging.faces import Face, FaceDetector
-from osasis.imaging.squares import FACES, PhotoConfig
+from osasis.imaging.squares import FACES
 from osasis.imaging.video import CONTAINERS, FilmCopy, open_film, pixel_shape, read_frames, video_of
 from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.steady import Steady
@@ -33,13 +33,11 @@ class FilmConfig:
         smooth: seconds over which the face's place is smoothed.
         steady: share of the past in each result, in [0, 1); see `Steady`.
         longest_gap: seconds without a face that are bridged; longer ones stay as they are.
-        blend: how squares are put back.
     """
 
     smooth: float = 0.08
     steady: float = 0.8
     longest_gap: float = 0.5
-    blend: BlendConfig = field(default_factory=BlendConfig)
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,11 @@ def redraw_film(
             f"no face was found in the {len(faces)} frames of {film}",
             hint="faces need to be upright and at least about 20 pixels wide",
         )
-    painter = PhotoStylizer(stylizer, PhotoConfig(FACES))
+    painter = PhotoStylizer(stylizer)
     done = 0
     with open_film(film) as opened, FilmCopy(opened, output) as copy:
         for batch in _batches(copy, places, begins, stylizer, shape):
-            for frame, pixels in _redraw(painter, batch, steady, config.blend):
+            for frame, pixels in _redraw(painter, batch, steady):
                 copy.write(_as_stored(frame, pixels), frame.source)
             done += len(batch)
             yield FilmProgress("redraw", done, len(faces), tuple(notes))
@@ -165,8 +163,9 @@ def _as_stored(frame: _Frame, redrawn: np.ndarray) -> np.ndarray:
 
 
 def _redraw(
-    painter: PhotoStylizer, batch: list[_Frame], steady: Steady, blend: BlendConfig
+    painter: PhotoStylizer, batch: list[_Frame], steady: Steady
 ) -> Iterator[tuple[_Frame, np.ndarray]]:
+    controls = painter.stylizer.controls
     squares = [frame.square for frame in batch if frame.square is not None]
     # the same seed everywhere: what --variation draws stays the same from frame to frame
     results = iter(painter.redraw(squares, [painter.stylizer.seed] * len(squares)))
@@ -177,4 +176,4 @@ def _redraw(
         if frame.begins:
             steady.reset()
         after = steady(frame.square, next(results))
-        yield frame, put_back(frame.pixels, [Patch(frame.place, frame.square, after)], blend)
+        yield frame, put_back(frame.pixels, [Patch(frame.place, frame.square, after)], controls)

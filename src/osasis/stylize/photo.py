@@ -11,7 +11,7 @@ from PIL import Image
 
 from osasis.imaging.faces import Face
 from osasis.imaging.load import Picture, load_image
-from osasis.imaging.squares import PhotoConfig, Prepared, Redrawn, Squares
+from osasis.imaging.squares import Prepared, Redrawn, Squares
 from osasis.imaging.tensors import to_images, to_tensor
 from osasis.stylize.stylizer import Stylizer
 
@@ -20,14 +20,13 @@ class PhotoStylizer:
     """Redraws photos as they come; threads may share `prepare` and `finish`.
 
     Args:
-        stylizer: the networks.
-        config: what of a photo is redrawn.
+        stylizer: the networks; its controls say what of a photo is redrawn.
     """
 
-    def __init__(self, stylizer: Stylizer, config: PhotoConfig | None = None) -> None:
+    def __init__(self, stylizer: Stylizer) -> None:
         self.stylizer = stylizer
-        self._squares = Squares(config or PhotoConfig(), stylizer.base.canvas)
-        self.config = self._squares.config
+        self._squares = Squares(stylizer.controls, stylizer.base.canvas)
+        self.fit = self._squares.fit
 
     def __call__(self, images: Picture | Sequence[Picture]) -> list[Image.Image]:
         """Redraw pictures, paths or a mix of both; one result each, in order.

@@ -77,6 +77,11 @@ class Stylizer:
         return self._base
 
     @property
+    def controls(self) -> Controls:
+        """How it redraws."""
+        return self._controls
+
+    @property
     def seed(self) -> int:
         """Seed of the first photo."""
         return self._controls.seed
