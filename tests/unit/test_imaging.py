@@ -347,7 +347,7 @@ def test_save_lossy(tmp_path: Path, suffix: str) -> None:
     assert np.abs(pixels_of(path).astype(int) - ramp).max() <= 8
     with Image.open(path) as image:
         assert image.format == ("WEBP" if suffix == ".webp" else "JPEG")
-        assert image.getexif()[0x010E] == '{"style": "C\\u00e9zanne"}'
+        assert image.getexif()[0x000B] == '{"style": "C\\u00e9zanne"}'
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a", "a.pdf"])

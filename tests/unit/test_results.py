@@ -58,7 +58,7 @@ def test_a_result_beside_its_photo(place: Path, base: tuple[str, ...]) -> None:
     picture(2).save("album/a.png")
     before = digest("album/a.png")
     assert stylize(base, "album/a.jpg", "-o", "album") == 0
-    assert digest("album/a.png") == before and Path("album/a-2.png").is_file()
+    assert digest("album/a.png") == before and Path("album/a-2.jpg").is_file()
 
 
 def test_equal_names_and_other_options_keep_all(place: Path, base: tuple[str, ...]) -> None:

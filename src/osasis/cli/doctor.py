@@ -41,6 +41,7 @@ CORE = {
 EXTRAS = {
     "clip": {"transformers": "transformers"},
     "film": {"av": "av"},
+    "heic": {"pillow-heif": "pillow_heif"},
     "pretrain": {"accelerate": "accelerate", "datasets": "datasets", "tensorboard": "tensorboard"},
     "ray": {"ray": "ray.data"},
     "studio": {"gradio": "gradio"},

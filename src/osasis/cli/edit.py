@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from osasis.cli.controls import add_controls, add_style, control_values, describe, load_styles
 from osasis.cli.options import add_device, amount, make_writable, positive, share
 from osasis.cli.photos import (
+    Told,
     add_photo_list,
     add_photo_options,
     find,
     report,
-    say_renamed,
+    say_told,
 )
 from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
@@ -36,7 +37,7 @@ EPILOG = """\
 examples:
   osasis edit me.jpg --attribute smiling=1.5
       along a direction that comes with the base; 1 is the way from faces that do not smile to
-      faces that do; writes edited/me.png
+      faces that do; writes edited/me.jpg
   osasis edit photos/ --attribute eyeglasses --attribute male=-1 -o out/
   osasis edit me.jpg --attribute smiling=1.5 --guidance 3
       the same, more visibly; more of the rest changes with it
@@ -250,12 +251,12 @@ def run(args: argparse.Namespace) -> int:
 
     from osasis.formats.records import file_hash, result_key
     from osasis.formats.results import Results
-    from osasis.imaging.load import load_image
+    from osasis.imaging.load import load_photo
     from osasis.imaging.tensors import to_tensor
 
     found, passed = find(args)
     photos = [photo.path for photo in found]
-    results = Results(args.output)
+    results = Results(args.output, args.format)
 
     from osasis.cli.stylize import made_by
     from osasis.stylize.batch import photo_seed
@@ -270,7 +271,7 @@ def run(args: argparse.Namespace) -> int:
     t0 = route.t0 if args.t0 is None else args.t0
     failed: list[tuple[Path, OsasisError]] = []
     stops: list[str] = []
-    renamed: list[tuple[Path, Path]] = []
+    told: list[tuple[Path, Told]] = []
     skipped = 0
     with Progress() as progress:
 
@@ -291,7 +292,7 @@ def run(args: argparse.Namespace) -> int:
         for index, photo in enumerate(photos):
             progress.update("edit", index, len(photos))
             try:
-                prepared = painter.prepare(load_image(photo))
+                prepared = painter.prepare(load_photo(photo))
                 photo_hash = file_hash(photo)
                 key, wanted = (
                     result_key(photo_hash, made),
@@ -303,16 +304,15 @@ def run(args: argparse.Namespace) -> int:
                 output = results.reserve(wanted, key)
                 seeds = [photo_seed(args.seed, photo_hash)] * len(prepared.squares)
                 edited = painter.redraw(prepared.squares, seeds)
-                picture = painter.finish(prepared, edited).picture
+                redrawn = painter.finish(prepared, edited)
                 record = {
                     "photo": found[index].name,
                     "photo_sha256": photo_hash,
                     **made,
                     "key": key,
                 }
-                path = results.save(output, picture, record, metadata)
-                if path != wanted:
-                    renamed.append((photo, path))
+                path = results.save(output, redrawn, record, metadata)
+                told.append((photo, Told(path, path != wanted, redrawn.faces, redrawn.kept.notes)))
             except OsasisError as error:
                 failed.append((photo, error))
                 continue
@@ -322,6 +322,6 @@ def run(args: argparse.Namespace) -> int:
             progress.update("edit", index + 1, len(photos))
     for line in [*stops, *scores.lines()]:
         print(line)
-    say_renamed(renamed)
+    say_told(told)
     done = len(photos) - len(failed) - skipped
     return report(done, args.output, failed, skipped=skipped, verb="edited", passed=passed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,22 @@ if TYPE_CHECKING:
     from osasis.stylize.batch import Task
     from osasis.stylize.stylizer import Stylizer
 
-_NAMED = 10  # results with another name than usual
+_NAMED = 50  # photos of which each is named
 # options that do not change a result; what is not named here does, as far as anybody knows
 _WITHOUT_EFFECT = frozenset(
     {"photos", "output", "style", "device", "batch_size", "jobs", "command", "run", "parser"}
     | {"debug"}
 )
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of a result: where it is, whether under its usual name, the faces found."""
+
+    path: Path
+    renamed: bool
+    faces: int | None
+    notes: tuple[str, ...]
 
 
 def add_photo_list(parser: argparse.ArgumentParser, *, output: str) -> None:
@@ -42,6 +53,13 @@ def add_photo_list(parser: argparse.ArgumentParser, *, output: str) -> None:
         default=Path(output),
         metavar="DIR",
         help="folder for the results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("same", "png", "jpg", "webp"),
+        default="same",
+        help="of the results; same: JPEG, HEIC and WebP as what they are (HEIC as JPEG), at "
+        "quality 95, all else PNG (default: %(default)s)",
     )
 
 
@@ -188,7 +206,7 @@ def redraw_all(
     from osasis.stylize.photo import PhotoStylizer
 
     photos, passed = found
-    results = Results(args.output)
+    results = Results(args.output, args.format)
     if results.foreign and shares.is_main:
         count = f"{results.foreign} lines of the manifest in {args.output}"
         print(f"{count} are not ours and were passed over", file=sys.stderr)
@@ -198,24 +216,22 @@ def redraw_all(
     ]
     names = {photo.path: photo.name for photo in photos}
     reserved: dict[Path, Path] = {}  # of each photo
-    renamed: list[tuple[Path, Path]] = []
+    told: dict[Path, Told] = {}
     tasks = shares.take(tasks)
 
     def begin(task: Task, photo_hash: str) -> None:
         reserved[task.path] = results.reserve(task.output, result_key(photo_hash, made))
 
     def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
-        key, squares = result_key(photo_hash, made), redrawn.squares if args.crops else ()
         record = {
             "photo": names[task.path],
             "photo_sha256": photo_hash,
-            "faces": len(redrawn.squares),
             **made,
-            "key": key,
+            "key": result_key(photo_hash, made),
         }
-        path = results.save(reserved[task.path], redrawn.picture, record, metadata, squares)
-        if path != task.output:
-            renamed.append((task.path, path))
+        output = reserved[task.path]
+        path = results.save(output, redrawn, record, metadata, crops=args.crops)
+        told[task.path] = Told(path, path != task.output, redrawn.faces, redrawn.kept.notes)
 
     runner = BatchRunner(
         PhotoStylizer(stylizer),
@@ -238,10 +254,10 @@ def redraw_all(
             f"stopped; {done} of {len(tasks)} photos are done, the same command does the rest"
         ) from None
     outcomes = shares.gather(outcomes)
-    renamed = shares.gather(renamed)
+    every = dict(shares.gather(list(told.items())))
     if not shares.is_main:
         return 0
-    say_renamed(renamed)
+    say_told([(photo.path, every[photo.path]) for photo in photos if photo.path in every])
     failed = {path: outcome for path, outcome in outcomes if isinstance(outcome, OsasisError)}
     in_order = [(photo.path, failed[photo.path]) for photo in photos if photo.path in failed]
     redrawn = sum(outcome is True for _, outcome in outcomes)
@@ -249,12 +265,28 @@ def redraw_all(
     return report(redrawn, args.output, in_order, skipped=skipped, passed=passed)
 
 
-def say_renamed(renamed: Sequence[tuple[Path, Path]]) -> None:
-    """Name the results whose usual name was taken."""
-    for photo, path in renamed[:_NAMED]:
-        print(f"{photo}: its usual name was taken, the result is {path}")
-    if len(renamed) > _NAMED:
-        print(f"... and {len(renamed) - _NAMED} more; the manifest has all names")
+def say_told(told: Sequence[tuple[Path, Told]]) -> None:
+    """Say where results are and how many faces they have; of many photos only what is unusual."""
+    few = len(told) <= _NAMED
+    for photo, result in told:
+        if few or result.renamed:
+            name = ", its usual name was taken" if result.renamed else ""
+            print(f"{photo}: {_faces(result.faces)}{result.path}{name}")
+    if not few:
+        print(
+            f"{sum(result.faces or 0 for _, result in told)} faces; the manifest has each photo's"
+        )
+    photos: dict[str, list[Path]] = {}
+    for photo, result in told:
+        for note in result.notes:
+            photos.setdefault(note, []).append(photo)
+    for note, where in photos.items():
+        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        print(f"note: {where[0]}{more}: {note}", file=sys.stderr)
+
+
+def _faces(count: int | None) -> str:
+    return "" if count is None else f"{count} face{'' if count == 1 else 's'}, "
 
 
 def report(

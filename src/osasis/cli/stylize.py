@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 examples:
   osasis stylize me.jpg --style memling_maria
-      a style that is shipped, see `osasis models list`; writes stylized/me.png: your photo with
+      a style that is shipped, see `osasis models list`; writes stylized/me.jpg: your photo with
       every face in it redrawn
   osasis stylize photos/ 'more/**/*.jpg' --style painting.osasis.safetensors -o out/
       sub-folders are kept; run it again, and only what is new or changed is done
@@ -48,7 +48,7 @@ examples:
 
 `osasis explore me.jpg --style memling_maria` draws a sheet of what each control does.
 Photos that fail are listed at the end, and the exit status is then 1; all others are done. How
-each result was made is in the folder's manifest.jsonl, and in the PNG as the text "osasis".
+each result was made is in the folder's manifest.jsonl, and in each result.
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest
-from osasis.imaging.save import SUFFIXES, is_taken, mark_of, numbered, save_image
+from osasis.imaging.save import SUFFIXES, is_taken, mark_of, numbered, save_image, suffix_for
+from osasis.imaging.squares import Redrawn
 
 CROPS = "crops"  # folder of the squares
 
@@ -26,12 +27,14 @@ class Results:
 
     Args:
         output: a folder, or a file with the suffix of a picture.
+        kind: format of results in a folder, of `FORMATS`.
 
     Raises:
         UserError: a file that is no picture, or a manifest of another program.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, kind: str = "same") -> None:
+        self._kind = kind
         self.is_file = output.suffix.lower() in SUFFIXES and not output.is_dir()
         if output.is_file() and not self.is_file:
             raise UserError(f"{output} is a file, and results go into a folder")
@@ -53,7 +56,8 @@ class Results:
 
     def wanted(self, photo: Path, below: Path) -> Path:
         """The name that a photo's result has where it is free."""
-        return self._output if self.is_file else self.folder / below / f"{photo.stem}.png"
+        name = f"{photo.stem}{suffix_for(photo, self._kind)}"
+        return self._output if self.is_file else self.folder / below / name
 
     def has(self, wanted: Path, key: str) -> bool:
         """Whether the result that `key` names is there, under whatever number."""
@@ -78,16 +82,19 @@ class Results:
     def save(
         self,
         output: Path,
-        picture: Image.Image,
+        redrawn: Redrawn,
         record: Mapping[str, Any],
         metadata: Mapping[str, str],
-        squares: Sequence[Image.Image] = (),
+        *,
+        crops: bool = False,
     ) -> Path:
         """Write a result and its squares; add it to the manifest.
 
         Args:
             output: as `reserve` gave it.
-            record: how it was made, its "key" included.
+            redrawn: with what of its photo's file is kept.
+            record: how it was made, its "key" included; the faces and what was said are added.
+            crops: also write the squares.
 
         Returns:
             Where it is: another number where somebody has just taken the name.
@@ -95,29 +102,46 @@ class Results:
         Raises:
             OsasisError: it cannot be written.
         """
+        record = {**record, **_told(redrawn)}
         text = {**metadata, "osasis": json.dumps(record)}
         key = str(record["key"])
-        written = self._write(output, picture, text, key)
+        written = self._write(output, redrawn.whole, text, key, redrawn.kept.exif)
         files = [written]
         below = (self.folder / CROPS / output.relative_to(self.folder)).with_suffix("")
-        for number, square in enumerate(squares, start=1):
+        for number, square in enumerate(redrawn.squares if crops else (), start=1):
             path = below.with_name(f"{below.name}-{number}{output.suffix}")
             files.append(self._write(path, square, text, key))
         if self._manifest is not None:
             self._manifest.add(written, files, record)
         return written
 
-    def _write(self, path: Path, picture: Image.Image, text: Mapping[str, str], key: str) -> Path:
+    def _write(
+        self,
+        path: Path,
+        picture: Image.Image,
+        text: Mapping[str, str],
+        key: str,
+        exif: bytes = b"",
+    ) -> Path:
         for free in [path] if self.is_file else numbered(path):
             same = _key_of(free) == key
             if is_taken(free) and not same:
                 continue
             try:
-                save_image(picture, free, metadata=text, replace=same)
+                save_image(picture, free, metadata=text, exif=exif, replace=same)
             except FileExistsError:  # since a moment
                 continue
             return free
         raise OsasisError(f"{path} exists, and is not this result", hint="choose another with -o")
+
+
+def _told(redrawn: Redrawn) -> dict[str, Any]:
+    """What a record says of a result beside how it was made."""
+    return {
+        "faces": redrawn.faces,
+        "redrawn": len(redrawn.squares),
+        "notes": list(redrawn.kept.notes),
+    }
 
 
 def _key_of(path: Path) -> str | None:

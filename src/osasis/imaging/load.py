@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import re
 import stat
-import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
+from osasis.imaging.photo_file import DECODE_ERRORS, Kept, Photo, kept_exif
+from osasis.imaging.pixels import flattened, split_alpha
 
+HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+_HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
     | ({".avif"} if features.check("avif") else set())
+    | (HEIC_SUFFIXES if _HAS_HEIC else set())
 )
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
@@ -31,8 +38,11 @@ MAX_SCANS = 64  # passes over a progressive JPEG, about ten in a real one
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM") + (
     ("AVIF",) if features.check("avif") else ()
 )
-_PHOTOMETRIC, _BITS, _PLANES, _DNG_VERSION = 262, 258, 284, 50706  # tags of TIFF
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, struct.error)
+_JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_MAX_JPEG = 256_000_000  # pixels of a JPEG that is read smaller
+_MAX_MISSING = 0.33  # of a JPEG that was cut short
+_MANY = ("GIF", "WEBP", "TIFF", "PNG", "AVIF")  # may hold several pictures of which none is odd
+_BITS, _PLANES, _DNG_VERSION = 258, 284, 50706  # tags of TIFF
 RAW_SUFFIXES = frozenset(
     (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".raf")
     + (".raw", ".rwl", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".kdc", ".dcr", ".x3f")
@@ -59,7 +69,9 @@ def load_image(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS
 
     EXIF rotation is applied, transparency is composited on white, an embedded colour profile is
     converted to sRGB (a broken one is ignored), deep grey and float pixels are scaled to 8 bits,
-    and of an animation the first frame is taken. The number of pixels is checked before decoding.
+    and of an animation the first frame is taken. A JPEG that lacks its end is read as far as it
+    goes, if that is most of it, and one of more pixels than are accepted is read at a half, a
+    quarter or an eighth of its size. The number of pixels is checked before decoding.
 
     Args:
         source: a file, or an image already opened (which is not changed).
@@ -68,6 +80,11 @@ def load_image(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS
     Raises:
         UserError: no such file, a folder, empty, not an image, damaged, too large or too small.
     """
+    return load_photo(source, max_pixels=max_pixels).image
+
+
+def load_photo(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Like `load_image`, with what of the file a result takes along, and what is to be said."""
     if isinstance(source, Image.Image):
         return _checked_decode(source, "the image", max_pixels)
     path = Path(source).expanduser()
@@ -86,6 +103,11 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         UserError: empty, not an image, damaged, too large or too small.
     """
+    return decode_photo(data, max_pixels=max_pixels).image
+
+
+def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Like `load_photo`, for the bytes of an image file."""
     return _decode(data, "the image", max_pixels)
 
 
@@ -112,7 +134,7 @@ def read_regular(path: Path, offset: int = 0, length: int | None = None) -> byte
         return file.read(length)
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _decode(data: bytes, name: str, max_pixels: int) -> Photo:
     if not data:
         raise UserError(f"{name} is empty (0 bytes)", hint="copy or download it again")
     if _scans(data) > MAX_SCANS:
@@ -120,22 +142,73 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{name} is a JPEG of more than {MAX_SCANS} scans, which takes minutes to decode",
             hint=_CONVERT_HINT,
         )
+    with warnings.catch_warnings():
+        # Pillow warns above its own limit of pixels, and of broken EXIF; we have our own errors
+        warnings.simplefilter("ignore")
+        return _decode_quietly(data, name, max_pixels)
+
+
+def _decode_quietly(data: bytes, name: str, max_pixels: int) -> Photo:
+    with _opened(data, name, max_pixels) as image:
+        try:
+            return _checked_decode(image, name, max_pixels)
+        except UserError:
+            if not data.startswith(_JPEG) or data.rstrip(b"\0").endswith(_END):
+                raise
+    with _opened(data + _END, name, max_pixels) as image:
+        photo = _checked_decode(image, name, max_pixels)
+    missing = _missing(np.asarray(photo.image))
+    if missing > _MAX_MISSING:
+        raise _damaged(name, EOFError(f"{missing:.0%} of it is missing"))
+    note = "is cut short: " + (
+        f"at least {missing:.0%} is missing" if missing else "no pixel misses"
+    )
+    return Photo(photo.image, replace(photo.kept, notes=(*photo.kept.notes, note)))
+
+
+def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """Open a picture by the decoders that are allowed, its pixels not decoded yet.
+
+    Raises:
+        UserError: it is none, or too large.
+    """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns above its own limit; ours is lower and is an error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if data.startswith(_JPEG):  # not through Image.open, whose limit is lower than ours
+            return JpegImageFile(io.BytesIO(data))
+        if _HAS_HEIC and _is_heic(data):
+            plugin = importlib.import_module("pillow_heif.as_plugin")
+            return plugin.HeifImageFile(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:
-        raise UserError(
-            f"{name} is not an image that can be read, whatever its name says",
-            hint=f"if it opens in a picture viewer, {_CONVERT_HINT}",
-        ) from error
-    except DECODE_ERRORS as error:
+        raise _unknown(name, data) from error
+    except (*DECODE_ERRORS, RuntimeError) as error:
         raise _damaged(name, error) from error
-    with opened:
-        return _checked_decode(opened, name, max_pixels)
+
+
+def _unknown(name: str, data: bytes) -> UserError:
+    said = f"{name} is not an image that can be read, whatever its name says"
+    hint = f"if it opens in a picture viewer, {_CONVERT_HINT}"
+    if _is_heic(data):
+        said, hint = f"{name} is a HEIC photo", "pip install 'osasis[heic]' reads them"
+    elif data.startswith(b"version https://git-lfs"):
+        said, hint = f"{name} is a Git LFS pointer, not the picture", "get it with `git lfs pull`"
+    elif data.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        said, hint = f"{name} is a web page, not a picture", "download the picture itself"
+    return UserError(said, hint=hint)
+
+
+def _is_heic(data: bytes) -> bool:
+    brands = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+    return data[4:8] == b"ftyp" and data[8:12] in brands and b"avif" not in data[8:64]
+
+
+def _missing(pixels: np.ndarray) -> float:
+    """The share of rows at the bottom, of (H, W, 3), that a decoder filled: all are alike."""
+    alike = (pixels == pixels[-1:]).all(axis=(1, 2))
+    filled = len(pixels) if alike.all() else int(np.argmin(alike[::-1]))
+    return filled / len(pixels) if filled >= 8 else 0.0
 
 
 def _scans(data: bytes) -> int:
@@ -150,19 +223,6 @@ def _scans(data: bytes) -> int:
         place += int.from_bytes(data[place : place + 2], "big")
         count += marker == _START_OF_SCAN
     return count
-
-
-def to_rgb8(image: Image.Image) -> Image.Image:
-    """Convert any Pillow image to a new 8-bit sRGB one, transparency on white, metadata dropped.
-
-    Raises:
-        ValueError: Pillow cannot convert from this mode.
-    """
-    colour, alpha = _split_alpha(image)
-    rgb = _to_srgb(colour, image.info.get("icc_profile"))
-    canvas = Image.new("RGB", image.size, "white")  # new, so that no stale profile is saved later
-    canvas.paste(rgb, mask=alpha)
-    return canvas
 
 
 def _check_file(path: Path) -> None:
@@ -185,7 +245,10 @@ def _too_large(name: str, found: str, max_pixels: int) -> UserError:
     )
 
 
-def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
+    full = image.size
+    _shrink_jpeg(image, max_pixels)
+    notes = _several(image)
     width, height = image.size
     if width * height > max_pixels:
         raise _too_large(name, f"{width} x {height}", max_pixels)
@@ -206,14 +269,47 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Image.Ima
     except DECODE_ERRORS as error:
         raise _damaged(name, error) from error
     try:
-        rgb = to_rgb8(image)
+        colour, alpha = split_alpha(image)
+        rgb, space = flattened(colour, alpha, image.info.get("icc_profile"))
     except ValueError as error:
         raise UserError(
             f"{name} has colours of a kind that cannot be read ({image.mode}): {error}",
             hint=_CONVERT_HINT,
         ) from error
+    if space:
+        notes.append(f"colours were converted from {space} to sRGB")
     turn = _TURNS.get(_orientation(image))
-    return rgb if turn is None else rgb.transpose(turn)
+    if turn is not None:
+        rgb, alpha = rgb.transpose(turn), alpha and alpha.transpose(turn)
+    if full != (width, height):
+        notes.append(f"was read smaller, at {rgb.width} x {rgb.height} pixels")
+    exif, lost = kept_exif(image)
+    notes += [lost] if lost else []
+    return Photo(rgb, Kept(image.format or "", alpha, exif, tuple(notes)))
+
+
+def _shrink_jpeg(image: Image.Image, max_pixels: int) -> None:
+    """Have a JPEG of too many pixels decoded at a half, a quarter or an eighth of its size."""
+    if not isinstance(image, JpegImageFile):
+        return
+    pixels = image.width * image.height
+    # a progressive one is held whole while it is decoded
+    most = 2 * MAX_PIXELS if image.info.get("progressive") else _MAX_JPEG
+    if max_pixels < pixels <= most:
+        parts = next(n for n in (2, 4, 8) if pixels <= n * n * max_pixels or n == 8)
+        image.draft(image.mode, (image.width // parts, image.height // parts))
+
+
+def _several(image: Image.Image) -> list[str]:
+    """What is to be said of a file with several pictures."""
+    if image.format not in _MANY or not getattr(image, "is_animated", False):
+        return []
+    count = (
+        "several" if image.format == "GIF" else getattr(image, "n_frames", 2)
+    )  # a GIF is read to count
+    what = "pages" if image.format == "TIFF" else "pictures"
+    more = "" if image.format == "TIFF" else "; `osasis film` redraws an animated GIF"
+    return [f"the first of {count} {what} was taken{more}"]
 
 
 def _check_tile(image: Image.Image, name: str) -> None:
@@ -256,66 +352,6 @@ def _orientation(image: Image.Image) -> int:
     except DECODE_ERRORS:
         return 1
     return value if isinstance(value, int) else 1
-
-
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour as 8-bit L, RGB or CMYK, and the alpha channel (L) where there is one."""
-    if image.mode.startswith("I;16"):
-        pixels = np.asarray(image)
-        tags = getattr(image, "tag_v2", {})
-        return _grey(65535 - pixels if tags.get(_PHOTOMETRIC) == 0 else pixels, (65535,)), None
-    if image.mode == "I":  # 32 bits that nearly always hold 8 or 16
-        return _grey(np.asarray(image), (255, 65535, 2**31 - 1)), None
-    if image.mode == "F":
-        return _float_grey(np.asarray(image)), None
-    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return rgba.convert("RGB"), rgba.getchannel("A")
-    if image.mode in ("L", "RGB", "CMYK"):
-        return image, None
-    return image.convert("RGB"), None
-
-
-def _grey(pixels: np.ndarray, tops: tuple[int, ...]) -> Image.Image:
-    """Scale integers to 8 bits by the smallest of `tops` that holds them all."""
-    largest = int(pixels.max())
-    top = next(t for t in tops if largest <= t)
-    scaled = np.rint(pixels.astype(np.float64).clip(0, top) * (255 / top))
-    return Image.fromarray(scaled.astype(np.uint8))
-
-
-def _float_grey(pixels: np.ndarray) -> Image.Image:
-    """Scale floats to 8 bits: [0, 1], [0, 255] or [0, 65535] by their range, else stretched.
-
-    A largest value up to 2 still counts as [0, 1], a little overexposed.
-    """
-    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 65535:
-        values = (values - low) / max(high - low, 1e-12)
-    else:
-        values = values / (1 if high <= 2 else 255 if high <= 255 else 65535)
-    return Image.fromarray(np.rint(values.clip(0, 1) * 255).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile_bytes: bytes | None) -> Image.Image:
-    """RGB pixels in sRGB; a profile that is broken or of another colour space is ignored."""
-    if profile_bytes:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(profile_bytes))
-            described = ImageCms.getProfileDescription(profile)
-            space = profile.profile.xcolor_space.strip()
-            mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space)
-            if mode == "L" and image.mode == "RGB":  # grey that had an alpha channel
-                image = image.convert("L")
-            if mode == image.mode and not described.startswith("sRGB"):
-                srgb = ImageCms.createProfile("sRGB")
-                converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-                if converted is not None:
-                    return converted
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError, ImportError):
-            pass
-    return image.convert("RGB")
 
 
 Picture = str | Path | Image.Image

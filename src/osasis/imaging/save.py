@@ -15,12 +15,17 @@ from PIL.PngImagePlugin import PngInfo
 
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-from osasis.imaging.load import DECODE_ERRORS, to_rgb8
+from osasis.imaging.load import HEIC_SUFFIXES
+from osasis.imaging.photo_file import DECODE_ERRORS
+from osasis.imaging.pixels import to_rgb8
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SUFFIXES = tuple(_FORMATS)
+FORMATS = ("same", "png", "jpg", "webp")
+_SAME = {**dict.fromkeys((".jpg", ".jpeg", ".jfif", ".mpo", *HEIC_SUFFIXES), ".jpg")}
+_SAME[".webp"] = ".webp"
 _QUALITY = 95
-_DESCRIPTION_TAG = 0x010E  # EXIF ImageDescription
+_MARK_TAG = 0x000B  # EXIF ProcessingSoftware
 
 
 def save_image(
@@ -28,12 +33,21 @@ def save_image(
     path: str | Path,
     *,
     metadata: Mapping[str, str] | None = None,
+    exif: bytes = b"",
     replace: bool = True,
 ) -> None:
     """Write a picture in the format its suffix names; nobody ever finds half a file.
 
-    `metadata` becomes PNG text chunks, and in JPEG and WebP one JSON text in the EXIF image
-    description. JPEG and WebP are written at quality 95. Source: engineering choice.
+    `metadata` becomes PNG text chunks, and in JPEG and WebP one JSON text in EXIF's
+    ProcessingSoftware. JPEG and WebP are written at quality 95; JPEG has no transparency, and
+    gets white in its place. Source: engineering choice.
+
+    Args:
+        image: RGB, RGBA, or any mode that Pillow can write.
+        path: what is there is replaced.
+        metadata: texts by name.
+        exif: a block to which that is added.
+        replace: otherwise an error, if something is there.
 
     Raises:
         UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
@@ -42,7 +56,7 @@ def save_image(
     """
     path = Path(path).expanduser()
     kind = _format_of(path.suffix, str(path))
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"exif": _with_mark(exif, {} if kind == "PNG" else metadata)}
     if kind == "PNG":
         chunks = PngInfo()
         for key, text in (metadata or {}).items():
@@ -50,10 +64,6 @@ def save_image(
         options["pnginfo"] = chunks
     else:
         options["quality"] = _QUALITY
-        if metadata:
-            exif = Image.Exif()
-            exif[_DESCRIPTION_TAG] = json.dumps(dict(metadata))
-            options["exif"] = exif
     if kind == "JPEG":
         options["subsampling"] = 0  # full colour resolution: style lives in colour
         image = image if image.mode in ("RGB", "L") else to_rgb8(image)
@@ -68,6 +78,22 @@ def save_image(
         raise _write_error(path, error) from error
 
 
+def _with_mark(exif: bytes, metadata: Mapping[str, str] | None) -> bytes:
+    """EXIF with `metadata` as one JSON text; empty without either."""
+    if not metadata:
+        return exif
+    block = Image.Exif()
+    block.load(exif)
+    block[_MARK_TAG] = json.dumps(dict(metadata))
+    return block.tobytes()
+
+
+def suffix_for(photo: Path, kind: str) -> str:
+    """The suffix of a photo's result by `FORMATS`: "same" is JPEG for JPEG and HEIC, else WebP for
+    WebP, else PNG."""
+    return _SAME.get(photo.suffix.lower(), ".png") if kind == "same" else f".{kind}"
+
+
 def mark_of(path: Path) -> dict[str, Any]:
     """What osasis wrote into a result about how it was made; empty for every other file."""
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
@@ -76,7 +102,7 @@ def mark_of(path: Path) -> dict[str, Any]:
         with Image.open(path, formats=tuple(set(_FORMATS.values()))) as image:
             said: Any = image.info
             if image.format != "PNG":
-                said = json.loads(image.getexif().get(_DESCRIPTION_TAG, "{}"))
+                said = json.loads(image.getexif().get(_MARK_TAG, "{}"))
             if not isinstance(said, Mapping) or "osasis" not in said:
                 version = str(said.get("version", "")) if isinstance(said, Mapping) else ""
                 return {"version": version} if version.startswith("osasis ") else {}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError
 from osasis.imaging.align import Similarity, align, central_square, cut
 from osasis.imaging.blend import Patch, enlarge, put_back
 from osasis.imaging.faces import Face, FaceDetector
+from osasis.imaging.photo_file import Kept, Photo
 from osasis.imaging.tensors import fit_square
 
 _LANCZOS = Image.Resampling.LANCZOS
@@ -55,20 +56,45 @@ class Prepared:
         places: where each square lies in the photo; none where the square is the result ("crop")
             or the whole photo ("whole").
         cover: whether the squares cover the photo.
+        faces: how many were found, those that are not redrawn included; None where none was
+            looked for.
+        kept: what of the photo's file the result takes along.
     """
 
     photo: np.ndarray
     squares: tuple[np.ndarray, ...]
     places: tuple[Similarity, ...] = ()
     cover: bool = False
+    faces: int | None = None
+    kept: Kept = Kept()
 
 
 @dataclass(frozen=True)
 class Redrawn:
-    """A photo redrawn: the picture, and the squares as they came from the network."""
+    """A photo redrawn.
+
+    Attributes:
+        picture: RGB.
+        squares: as they came from the network.
+        faces, kept: as in `Prepared`.
+    """
 
     picture: Image.Image
     squares: tuple[Image.Image, ...]
+    faces: int | None = None
+    kept: Kept = Kept()
+
+    @property
+    def whole(self) -> Image.Image:
+        """The picture with its photo's transparency, RGBA; RGB where it has none."""
+        alpha = self.kept.alpha
+        if alpha is None:
+            return self.picture
+        if alpha.size != self.picture.size:  # the central square
+            alpha = ImageOps.fit(alpha, self.picture.size)
+        result = self.picture.copy()
+        result.putalpha(alpha)
+        return result
 
 
 class Squares:
@@ -89,43 +115,53 @@ class Squares:
         self._portraits = auto and canvas.faces and not canvas.in_pixels
         self._detector = FaceDetector() if self.fit == FACES else None
 
-    def prepare(self, image: Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
+    def prepare(self, photo: Photo | Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
         """Find what is to be redrawn.
 
         Args:
-            image: RGB, upright.
+            photo: as it was read; of an image, RGB and upright, nothing more is kept.
             faces: those to redraw where faces are; None looks for them.
 
         Raises:
             OsasisError: no face was found where one is needed.
         """
+        whole = photo if isinstance(photo, Photo) else Photo(photo, Kept())
+        return replace(self._prepare(whole.image, faces), kept=whole.kept)
+
+    def _prepare(self, image: Image.Image, faces: Sequence[Face] | None) -> Prepared:
         photo = np.asarray(image)
         if self.fit == "crop":
             return Prepared(photo, (np.asarray(fit_square(image, self._size)),))
         if self.fit == "whole":
             return Prepared(photo, (self._shrink(image),))
         cover = self.fit == "tiles"
-        places = self._tiles(image.size) if cover else self._faces(photo, faces)
+        found = None
+        if cover:
+            places = self._tiles(image.size)
+        else:
+            every = self._faces(photo, faces)
+            found, places = len(every), every[: 1 if self._controls.largest_face else None]
         if self._portraits and len(places) == 1 and _is_portrait(places[0], image.size, self._size):
-            return Prepared(photo, (self._shrink(image),))
+            return Prepared(photo, (self._shrink(image),), faces=found)
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
             # its frame would otherwise stay a photo
-            return Prepared(photo, (np.asarray(image.resize((self._size,) * 2, _LANCZOS)),))
+            square = np.asarray(image.resize((self._size,) * 2, _LANCZOS))
+            return Prepared(photo, (square,), faces=found)
         squares = tuple(cut(photo, place, (self._size, self._size)) for place in places)
-        return Prepared(photo, squares, places, cover)
+        return Prepared(photo, squares, places, cover, found)
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
         squares = tuple(Image.fromarray(result) for result in results)
         if self.fit == "crop":
-            return Redrawn(squares[0], squares)
+            return Redrawn(squares[0], squares, prepared.faces, prepared.kept)
         if not prepared.places:
             pixels = enlarge(prepared.photo, prepared.squares[0], results[0], self._controls.detail)
         else:
             parts = zip(prepared.places, prepared.squares, results, strict=True)
             patches = [Patch(*part) for part in parts]
             pixels = put_back(prepared.photo, patches, self._controls, cover=prepared.cover)
-        return Redrawn(Image.fromarray(pixels), squares)
+        return Redrawn(Image.fromarray(pixels), squares, prepared.faces, prepared.kept)
 
     def _faces(self, photo: np.ndarray, faces: Sequence[Face] | None) -> tuple[Similarity, ...]:
         if faces is None:
@@ -135,9 +171,7 @@ class Squares:
                 "no face was found",
                 hint="--no-align (fit='crop') redraws the central square whatever it shows",
             )
-        return tuple(
-            align(f, self._size) for f in faces[: 1 if self._controls.largest_face else None]
-        )
+        return tuple(align(face, self._size) for face in faces)
 
     def _tiles(self, photo_size: tuple[int, int]) -> tuple[Similarity, ...]:
         width, height = photo_size

@@ -14,7 +14,7 @@ import numpy as np
 
 from osasis.errors import OsasisError
 from osasis.formats.records import file_hash
-from osasis.imaging.load import decode_image, load_image
+from osasis.imaging.load import decode_photo, load_photo
 from osasis.imaging.squares import Prepared, Redrawn
 from osasis.stylize.photo import PhotoStylizer
 
@@ -139,12 +139,12 @@ class BatchRunner:
     def _read(self, task: Task) -> _Read | Outcome:
         try:
             if task.data is None and not task.path.is_file():
-                load_image(task.path)  # says best what is wrong
+                load_photo(task.path)  # says best what is wrong
             photo_hash = _photo_hash(task)
             if self._is_done(task, photo_hash):
                 return False
-            image = load_image(task.path) if task.data is None else decode_image(task.data)
-            return _Read(task, photo_hash, self._stylizer.prepare(image))
+            photo = load_photo(task.path) if task.data is None else decode_photo(task.data)
+            return _Read(task, photo_hash, self._stylizer.prepare(photo))
         except OsasisError as error:
             return error
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from osasis.imaging.faces import Face
 from osasis.imaging.load import Picture, load_image
+from osasis.imaging.photo_file import Photo
 from osasis.imaging.squares import Prepared, Redrawn, Squares
 from osasis.imaging.tensors import to_images, to_tensor
 from osasis.stylize.stylizer import Stylizer
@@ -46,9 +47,9 @@ class PhotoStylizer:
             results = self.redraw(prepared.squares, [seed] * len(prepared.squares))
             yield self.finish(prepared, results)
 
-    def prepare(self, image: Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
+    def prepare(self, photo: Photo | Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
         """Find what is to be redrawn; see `Squares.prepare`."""
-        return self._squares.prepare(image, faces)
+        return self._squares.prepare(photo, faces)
 
     def redraw(self, squares: Sequence[np.ndarray], seeds: Sequence[int]) -> list[np.ndarray]:
         """Redraw squares of one shape, in batches.
