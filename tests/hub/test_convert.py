@@ -29,7 +29,7 @@ from osasis.models.diffae import DiffAE, invert
 from osasis.models.encoder import ThumbnailEncoderConfig
 from osasis.models.unet import UNet
 from osasis.stylize.decode import decode
-from osasis.stylize.model import Look, StylePart
+from osasis.stylize.model import StyledModel, StylePart
 from osasis.stylize.model import student as student_of
 
 from ..conftest import picture
@@ -188,8 +188,10 @@ def test_a_style_goes_to_the_released_layout_and_back(
         z = base.encode(x0)
         x_t0 = invert(base.diffae, x0, z, QUICK.stylize_route)
         parts = [(s.diffae, StylePart(1.0, z, (0,), s.spn, QUICK.spn)) for s in (ours, theirs)]
-        looks = [Look(diffae, (part,), strength=1.0, swap_codes=False) for diffae, part in parts]
-        drawn = [decode(look, (x0,), x_t0, z, QUICK.stylize_route) for look in looks]
+        models = [
+            StyledModel(diffae, (part,), strength=1.0, swap_codes=False) for diffae, part in parts
+        ]
+        drawn = [decode(model, (x0,), x_t0, z, QUICK.stylize_route) for model in models]
     torch.testing.assert_close(*drawn, atol=1e-4, rtol=1e-4)
 
 

@@ -177,7 +177,7 @@ def test_the_structure_term_is_scaled_to_the_length_of_moves() -> None:
             zero,
             replace(route, clip=False),
             moves,
-            structure=lambda step: zero + math.sqrt(step.alpha_bar_t),
+            spn_term=lambda step: zero + math.sqrt(step.alpha_bar_t),
         )
         return float(moved / math.sqrt(moves[-1].alpha_bar_s))
 

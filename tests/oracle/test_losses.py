@@ -8,7 +8,7 @@ from torch import Tensor
 
 from osasis.config.presets import LossWeights
 from osasis.learn.critic import SeparateCritic, VggCritic
-from osasis.learn.losses import Seen, style_losses, style_targets
+from osasis.learn.losses import CriticFeatures, style_losses, style_targets
 from osasis.perception.judges import load_judges
 from osasis.perception.similarity import cosine_distance, structure_distance
 
@@ -23,8 +23,8 @@ class MeanColour:
 
     positions: Tensor | None = None
 
-    def look(self, x: Tensor) -> Seen:
-        return Seen(self.embed(x), positions=self.positions)
+    def features(self, x: Tensor) -> CriticFeatures:
+        return CriticFeatures(self.embed(x), positions=self.positions)
 
     def set_reference(self, reference: Tensor) -> None:
         self.reference = reference
@@ -41,7 +41,8 @@ def plain(*rgb: float) -> Tensor:
 def losses(content: Tensor, style: Tensor) -> dict[str, float]:
     critic = MeanColour()
     targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic)  # redder
-    parts = style_losses(content, style, critic.look(plain(-0.5, 0.6, 0.1)), targets, critic, ONE)
+    seen = critic.features(plain(-0.5, 0.6, 0.1))
+    parts = style_losses(content, style, seen, targets, critic, ONE)
     return {name: float(value) for name, value in parts.items()}
 
 
@@ -72,10 +73,10 @@ def test_reconstruction_terms() -> None:
 def test_directions_can_start_at_the_mean_of_photos() -> None:
     """The twin says 'redder'; from the photos' mean to the style image it is 'less green'."""
     critic = MeanColour()
-    photos = Seen(torch.tensor([[0.9, 0.7, 0.1], [1.1, 0.5, 0.1]]))
+    photos = CriticFeatures(torch.tensor([[0.9, 0.7, 0.1], [1.1, 0.5, 0.1]]))
     targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic, photos)
     assert targets.embedding_A.tolist() == [pytest.approx([1.0, 0.6, 0.1])]
-    photo = Seen(torch.tensor([[0.3, 0.4, 0.5]]))
+    photo = CriticFeatures(torch.tensor([[0.3, 0.4, 0.5]]))
     parts = style_losses(plain(0.3, -0.1, 0.5), plain(1.0, 0.1, 0.1), photo, targets, critic, ONE)
     assert {k: float(v) for k, v in parts.items()} == pytest.approx(
         dict.fromkeys(parts, 0), abs=1e-6
@@ -89,8 +90,8 @@ def test_every_window_has_its_own_direction() -> None:
     before = torch.full((1, 4, 3), 0.2)
     moved = torch.tensor([[[0.3, 0, 0], [0.1, 0, 0], [-0.2, 0, 0], [0, 0.4, 0]]])
     x = plain(0.5, 0.6, 0.1)
-    critic.look = lambda x: Seen(critic.embed(x), before + moved)  # type: ignore[method-assign]
-    photos = Seen(critic.embed(x), before)
+    critic.features = lambda x: CriticFeatures(critic.embed(x), before + moved)  # type: ignore[method-assign]
+    photos = CriticFeatures(critic.embed(x), before)
     parts = style_losses(x, plain(1.0, 0.1, 0.1), photos, targets, critic, ONE)
     assert float(parts["cross_domain"]) == pytest.approx(0.75, abs=1e-5)
 
@@ -99,7 +100,7 @@ def test_overshoot_counts_what_goes_beyond_the_style() -> None:
     """The style lies 1 away; going 0.5 or 1 costs nothing, going 1.5 costs 0.5 squared."""
     critic = MeanColour()
     targets = style_targets(plain(0.0, 0.1, 0.1), plain(1.0, 0.1, 0.1), critic)
-    photos = critic.look(plain(-0.5, 0.6, 0.1))
+    photos = critic.features(plain(-0.5, 0.6, 0.1))
     weights = LossWeights(overshoot=2.0)
     for red, expected in ((0.0, 0.0), (0.5, 0.0), (1.0, 0.5)):
         x = plain(red, 0.6, 0.1)
@@ -119,18 +120,18 @@ def test_windows_are_parts_of_the_picture() -> None:
     picture = torch.cat([torch.cat(big[:2], 3), torch.cat(big[2:], 3)], 2)
     vgg = VggCritic(judges, windows=2)
     separate = SeparateCritic(judges.statistics, judges, windows=2)
-    assert VggCritic(judges).look(picture).windows is None
+    assert VggCritic(judges).features(picture).windows is None
     for critic, limit in ((vgg, 0.5), (separate, 1e-5)):
-        seen = critic.look(picture)
+        seen = critic.features(picture)
         assert seen.windows is not None and seen.windows.shape == (1, 4, 1920)
         for i, colour in enumerate(big):
-            alone = critic.look(colour).embedding[0]
+            alone = critic.features(colour).embedding[0]
             others = [float(cosine_distance(alone, w)) for w in seen.windows[0]]
             assert min(others) == others[i] and others[i] < limit
 
 
 def test_windows_are_no_more_than_there_are_places() -> None:
-    seen = VggCritic(load_judges(), windows=8).look(torch.zeros(2, 3, 32, 32))
+    seen = VggCritic(load_judges(), windows=8).features(torch.zeros(2, 3, 32, 32))
     assert seen.windows is not None and seen.windows.shape == (2, 16, 1920)
 
 
@@ -139,7 +140,7 @@ def test_structure_counts_only_where_it_has_a_weight() -> None:
     x = plain(0.1, 0.2, 0.3)
     targets = style_targets(x, x, critic := MeanColour())
     critic.positions = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
-    photos = Seen(critic.embed(x), positions=torch.tensor([[[3.0, 0.0], [1.0, 0.0]]]))
+    photos = CriticFeatures(critic.embed(x), positions=torch.tensor([[[3.0, 0.0], [1.0, 0.0]]]))
     weights = LossWeights(1.0, 1.0, 1.0, 1.0, 1.0, structure=4.0)
     assert style_losses(x, x, photos, targets, critic, weights)["structure"] == pytest.approx(2.0)
     critic.positions = None
@@ -152,9 +153,9 @@ def test_structure_ignores_colour_and_sees_what_moved() -> None:
     critic = VggCritic(judges, content_size=64, structure=True)
     photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     photo[..., :20] = -0.8
-    seen = [critic.look(x).positions for x in (photo, 0.7 * photo + 0.1, photo.flip(3))]
+    seen = [critic.features(x).positions for x in (photo, 0.7 * photo + 0.1, photo.flip(3))]
     assert seen[0] is not None and seen[1] is not None and seen[2] is not None
     assert seen[0].shape == (1, 256, 256)
     darker, mirrored = (float(structure_distance(seen[0], s)) for s in (seen[1], seen[2]))
     assert 0 < 3 * darker < mirrored
-    assert VggCritic(judges).look(photo).positions is None
+    assert VggCritic(judges).features(photo).positions is None

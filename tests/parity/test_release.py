@@ -18,7 +18,7 @@ from osasis.learn.update import Branch, Student, update
 from osasis.models.diffae import invert
 from osasis.perception.judges import VggJudges
 from osasis.stylize.decode import decode
-from osasis.stylize.model import Look, StylePart
+from osasis.stylize.model import StyledModel, StylePart
 
 from .builders import build_diffae, build_spn
 from .conftest import Golden, compare
@@ -58,8 +58,8 @@ def test_stylization(osasis_golden: Golden) -> None:
         x_t0 = invert(model, g["x0"], z_sem, ROUTE)
         z_style = model.encode(g["style_B"])
         part = StylePart(1.0, z_style, (0, 1), build_spn(g), RELEASE.spn)
-        look = Look(model, (part,), strength=1.0, swap_codes=False)
-        out = decode(look, (g["x0"],), x_t0, z_sem, ROUTE)
+        styled = StyledModel(model, (part,), strength=1.0, swap_codes=False)
+        out = decode(styled, (g["x0"],), x_t0, z_sem, ROUTE)
     compare("release stylization", out, g["stylize20_final"])
 
 
@@ -74,7 +74,7 @@ def test_stylization_step_by_step(osasis_golden: Golden) -> None:
                 lambda x, t: model.eps(x, t, mixed),
                 x,
                 [step],
-                structure=lambda _, i=index: RELEASE.spn.weight * spn(g["x0"], i),
+                spn_term=lambda _, i=index: RELEASE.spn.weight * spn(g["x0"], i),
             )
             if f"stylize20_sample_{step.index}" in g.arrays:
                 compare("release stylization", x, g[f"stylize20_sample_{step.index}"])
@@ -91,7 +91,7 @@ def test_learning_iteration(osasis_golden: Golden) -> None:
     compare("release learning: codes", content.x_t, g["train_x_t0_content"])
     compare("release learning: codes", style.x_t, g["train_x_t0_style"])
     targets = style_targets(g["style_A"], g["style_B"], critic)
-    seen = critic.look(g["x0"])
+    seen = critic.features(g["x0"])
     optimizers = [
         torch.optim.Adam(student.diffae.unet.parameters(), lr=RELEASE.lr_unet),
         torch.optim.Adam(student.spn.parameters(), lr=RELEASE.lr_spn),

@@ -229,7 +229,7 @@ def test_a_bomb_takes_no_memory() -> None:
 
 
 def test_a_stylizer_copies_only_what_its_style_changes(style: Style, tiny_base: Base) -> None:
-    look = Stylizer(tiny_base, style)._look
+    model = Stylizer(tiny_base, style)._model
     before = dict(tiny_base.diffae.unet.named_parameters())
-    copied = {k for k, p in look.diffae.unet.named_parameters() if p is not before[k]}
+    copied = {k for k, p in model.diffae.unet.named_parameters() if p is not before[k]}
     assert {f"unet.{k}" for k in copied} == {k for k in style.tensors if k.startswith("unet.")}

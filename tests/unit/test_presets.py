@@ -30,8 +30,8 @@ from osasis.diffusion.route import Route
 from osasis.errors import UserError
 from osasis.formats.style_file import load_style
 from osasis.hub.fetch import fetch
+from osasis.learn.context import LearningContext
 from osasis.learn.learner import StyleLearner, photo_order
-from osasis.learn.workshop import Workshop
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.perception.clip import ClipEmbedder
@@ -422,16 +422,16 @@ def test_a_whole_release_iteration_with_a_small_clip(
         bridge=replace(RELEASE.bridge, steps=8),
         embedder=f"clip:{clip_folder}",
     )
-    shop = Workshop(tiny_base, config)
-    learner = StyleLearner(tiny_base, picture(1), config, workshop=shop)
-    unet, spn = learner._trainee.student.diffae, learner._trainee.student.spn
-    start = {k: v.clone() for k, v in learner._trainee.weights().items()}
+    context = LearningContext(tiny_base, config)
+    learner = StyleLearner(tiny_base, picture(1), config, context=context)
+    unet, spn = learner._train_state.student.diffae, learner._train_state.student.spn
+    start = {k: v.clone() for k, v in learner._train_state.weights().items()}
     found = [list(r.losses.values())[1:] for r in run(learner) if r.phase == "learn"]
-    learned = {k: v.clone() for k, v in learner._trainee.weights().items()}
+    learned = {k: v.clone() for k, v in learner._train_state.weights().items()}
 
-    learner._trainee.restore({**learner._trainee.state(), **start})
+    learner._train_state.restore({**learner._train_state.state(), **start})
     student, reference = unet, Reference(clip_folder, whole_vgg)
-    drawn = shop.bank.photos(photo_order(0, 2, 2, 0))
+    drawn = context.bank.photos(photo_order(0, 2, 2, 0))
     photos = drawn.x0
     assert learner.photographic_twin is not None
     fixed = {"style_A": learner.photographic_twin, "content_A": photos, "style_B": learner._style_B}
@@ -472,7 +472,7 @@ def test_a_whole_release_iteration_with_a_small_clip(
         for optimizer in optimizers:
             optimizer.step()
         content, style = content_next.detach(), style_next.detach()
-    recomputed = learner._trainee.weights()
+    recomputed = learner._train_state.weights()
     moved = torch.cat([(learned[k] - start[k]).flatten() for k in start])
     wanted = torch.cat([(recomputed[k] - start[k]).flatten() for k in start])
     assert float(wanted.norm()) > 0
@@ -517,6 +517,6 @@ def test_the_released_preparation_is_nearest_neighbour(clip_folder: Path) -> Non
 def test_an_unknown_embedder_is_refused(tiny_base: Base) -> None:
     """Before anything is drawn or learned."""
     with pytest.raises(UserError, match="no embedder named 'dino'"):
-        Workshop(tiny_base, replace(PLAIN, embedder="dino"))
+        LearningContext(tiny_base, replace(PLAIN, embedder="dino"))
     with pytest.raises(UserError, match="no CLIP folder"):
-        Workshop(tiny_base, replace(PLAIN, embedder="clip:/nowhere"))
+        LearningContext(tiny_base, replace(PLAIN, embedder="clip:/nowhere"))

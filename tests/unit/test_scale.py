@@ -17,7 +17,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest
 from osasis.formats.style_file import Style, load_style
 from osasis.learn.collection import Collection, style_tasks
-from osasis.learn.workshop import Workshop
+from osasis.learn.context import LearningContext
 from osasis.scale import source
 from osasis.scale.tables import FAILED, NOTES, RESULTS, Tables, are_in, id_hashes
 from osasis.scale.worker import Job, Worker
@@ -39,7 +39,7 @@ def test_a_collection_learns_each_picture_once(tiny_base: Base, tmp_path: Path) 
     tasks = style_tasks([tmp_path / "p"], out)
 
     def learn(seed: int = 0) -> dict[str, bool | str]:
-        collection = Collection(Workshop(tiny_base, QUICK), out, seed=seed)
+        collection = Collection(LearningContext(tiny_base, QUICK), out, seed=seed)
         outcomes = collection.run(tasks)
         return {t.name: str(o) if isinstance(o, OsasisError) else o for t, o in outcomes}
 

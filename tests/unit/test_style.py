@@ -28,6 +28,7 @@ from osasis.imaging.tensors import to_tensor
 from osasis.learn import learner as learn_module
 from osasis.learn.bank import ContentBank, cache_folder
 from osasis.learn.bridge import bridge
+from osasis.learn.context import LearningContext
 from osasis.learn.learner import (
     StepRecord,
     StyleLearner,
@@ -36,7 +37,6 @@ from osasis.learn.learner import (
     photo_order,
 )
 from osasis.learn.photo_bank import PhotoBank, squares_of
-from osasis.learn.workshop import Workshop
 from osasis.models.diffae import invert
 from osasis.perception import judges as judges_module
 from osasis.perception.judges import load_judges
@@ -274,7 +274,7 @@ def test_a_single_candidate_is_not_judged(tiny_base: Base) -> None:
     assert len(twins) == 1
 
 
-def test_styles_of_one_workshop_load_the_judges_once(
+def test_styles_of_one_context_load_the_judges_once(
     tiny_base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
@@ -284,9 +284,9 @@ def test_styles_of_one_workshop_load_the_judges_once(
         return load_vgg(path)
 
     monkeypatch.setattr(judges_module, "load_vgg", count)
-    shop = Workshop(tiny_base, QUICK)
+    context = LearningContext(tiny_base, QUICK)
     for seed in (1, 2):
-        run(StyleLearner(tiny_base, picture(seed), QUICK, workshop=shop), updates=1)
+        run(StyleLearner(tiny_base, picture(seed), QUICK, context=context), updates=1)
     assert len(loaded) == 1
 
 

@@ -23,14 +23,14 @@ from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.learn.context import LearningContext
 from osasis.learn.critic import VggCritic, load_critic
 from osasis.learn.learner import StyleLearner, learn_style
-from osasis.learn.losses import Seen, style_targets
+from osasis.learn.losses import CriticFeatures, style_targets
+from osasis.learn.micro_batches import MicroBatches, bytes_per_pixel, micro_batches_for
 from osasis.learn.objectives import RegionObjective, direction_judge
-from osasis.learn.portions import Portions, bytes_per_pixel, portions_for
-from osasis.learn.trainee import Trainee
+from osasis.learn.train_state import TrainState
 from osasis.learn.update import Branch, Student, UpdateResult, update
-from osasis.learn.workshop import Workshop
 from osasis.models.diffae import DiffAE, copy_unet
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.spn import new_spn
@@ -82,14 +82,15 @@ class Updates:
         branch = Branch(x0[1:], base.encode(x0[1:]), x_t)
         self.content, self.style = branch[:PHOTOS], branch[PHOTOS:]
         with torch.no_grad():
-            self.seen = VggCritic.look(critic, self.content.x0)
+            self.seen = VggCritic.features(critic, self.content.x0)
         self.targets = style_targets(x0[1:2], x0[:1], critic, self.seen)
 
-    def __call__(self, portions: Portions | None = None) -> UpdateResult:
+    def __call__(self, micro_batches: MicroBatches | None = None) -> UpdateResult:
         judge = direction_judge(self.seen, self.targets, self.critic, self.weights, lambda x0: x0)
         return update(
             self.student, [self.optimizer], self.content, self.style,
-            QUICK.learn_route.decoding()[0], judge, SPN, route=QUICK.learn_route, portions=portions,
+            QUICK.learn_route.decoding()[0], judge, SPN, route=QUICK.learn_route,
+            micro_batches=micro_batches,
         )  # fmt: skip
 
     def gradient(self) -> Tensor:
@@ -105,10 +106,10 @@ class SmallMemory(VggCritic):
 
     room = 1
 
-    def look(self, x: Tensor) -> Seen:
+    def features(self, x: Tensor) -> CriticFeatures:
         if len(x) > self.room:
             raise torch.OutOfMemoryError
-        return super().look(x)
+        return super().features(x)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_parts_of_an_update_add_up_to_it(
     tiny_base: Base, critic_of: Callable[..., VggCritic], preset: str, at_once: int
 ) -> None:
     whole, parts = (Updates(tiny_base, critic_of(preset=preset), preset=preset) for _ in range(2))
-    one, other = whole(), parts(Portions(at_once))
+    one, other = whole(), parts(MicroBatches(at_once))
     weighted = {name for name, weight in asdict(whole.weights).items() if weight}
     assert {name for name, loss in one.losses.items() if loss > 0} == {"total", *weighted}
     assert other.losses == pytest.approx(one.losses, rel=1e-4)
@@ -148,10 +149,10 @@ def test_out_of_memory_halves_the_portion_for_good(
     tiny_base: Base, critic_of: Callable[..., VggCritic]
 ) -> None:
     small, whole = Updates(tiny_base, critic_of(SmallMemory)), Updates(tiny_base, critic_of())
-    portions = Portions(PHOTOS + 1)
+    micro_batches = MicroBatches(PHOTOS + 1)
     for _ in range(2):
-        small(portions), whole(Portions(1))
-        assert portions.at_once == 1  # 6, 3, 1
+        small(micro_batches), whole(MicroBatches(1))
+        assert micro_batches.at_once == 1  # 6, 3, 1
         for mine, theirs in zip(small.state(), whole.state(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
@@ -168,11 +169,11 @@ def test_a_cpu_that_runs_out_of_memory_is_answered() -> None:
     assert with_room(allocate, 6)[1] == 1
     with pytest.raises(torch.OutOfMemoryError):
         with_room(lambda n: allocate(2), 4)
-    portions = Portions(6)
-    portions.attempt(allocate, 6)
-    assert portions.at_once == 1
+    micro_batches = MicroBatches(6)
+    micro_batches.attempt(allocate, 6)
+    assert micro_batches.at_once == 1
     with pytest.raises(OsasisError, match="too little memory to learn on one picture"):
-        portions.attempt(lambda n: allocate(2), 6)
+        micro_batches.attempt(lambda n: allocate(2), 6)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
@@ -220,9 +221,9 @@ def test_a_step_without_memory_is_not_tried_again(
 def test_portions_come_from_the_size_of_the_networks(
     tiny_base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert portions_for(tiny_base, QUICK).at_once == QUICK.batch_size + 1
-    monkeypatch.setattr("osasis.learn.portions.total_memory", lambda device: 1)
-    assert portions_for(tiny_base, QUICK).at_once == 1
+    assert micro_batches_for(tiny_base, QUICK).at_once == QUICK.batch_size + 1
+    monkeypatch.setattr("osasis.learn.micro_batches.total_memory", lambda device: 1)
+    assert micro_batches_for(tiny_base, QUICK).at_once == 1
     released = load_config(configs()["ffhq-256"], data="unused").model.unet
     per_picture = 256**2 * bytes_per_pixel(released, PRESETS["release"].spn.channels)
     assert 3e9 < per_picture < 5e9
@@ -255,18 +256,19 @@ def test_bfloat16_goes_the_same_way(embedded_base: Base) -> None:
     gradients, losses = [], []
     for mixed in (False, True):
         config = replace(PRESETS["fast"], mixed_precision=mixed)
-        shop = Workshop(embedded_base, config, torch.cat([square(name) for name in PEOPLE]))
-        list(shop.bank.fill())
-        objective = RegionObjective(shop, embedded_base.to_x0(square("goya_josefa")))
+        people = torch.cat([square(name) for name in PEOPLE])
+        context = LearningContext(embedded_base, config, people)
+        list(context.bank.fill())
+        objective = RegionObjective(context, embedded_base.to_x0(square("goya_josefa")))
         content, style, judge = objective.batch(range(2), torch.Generator().manual_seed(0))
         inputs = content.x0.shape[1]
-        trainee = Trainee(embedded_base, config, 0, inputs, compiled=False)
+        train_state = TrainState(embedded_base, config, 0, inputs, compiled=False)
         route = embedded_base.unclipped(config.learn_route)
         result = update(
-            trainee.student, trainee.optimizers, content, style, route.decoding()[0], judge,
+            train_state.student, train_state.optimizers, content, style, route.decoding()[0], judge,
             config.spn, route=route,
         )  # fmt: skip
-        groups = [group for o in trainee.optimizers for group in o.param_groups]
+        groups = [group for o in train_state.optimizers for group in o.param_groups]
         trained = [p for group in groups for p in group["params"]]
         assert all(p.dtype == torch.float32 for p in trained)
         assert all(value.dtype == torch.float32 for value in vars(result.prediction).values())
@@ -322,8 +324,8 @@ def test_fast_learns_the_same_again_and_after_a_stop(tiny_base: Base, tmp_path: 
 
 
 def test_nothing_is_compiled_on_a_cpu_unless_asked(tiny_base: Base) -> None:
-    assert not Workshop(tiny_base, replace(QUICK, iterations=10_000)).compiled
-    assert Workshop(tiny_base, QUICK, compiled=True).compiled
+    assert not LearningContext(tiny_base, replace(QUICK, iterations=10_000)).compiled
+    assert LearningContext(tiny_base, QUICK, compiled=True).compiled
 
 
 def test_without_a_compiler_networks_run_as_they_are(tmp_path: Path) -> None:

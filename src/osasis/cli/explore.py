@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
 
 # as in osasis.stylize.explore, which is not imported before it is needed; a test compares them
-CONTROLS = ("strength", "levels", "codes", "lambda", "t0", "variation", "seed", "mix")
+CONTROLS = ("strength", "levels", "codes", "lambda_spn", "t0", "variation", "seed", "mix")
 
 EPILOG = """\
 examples:

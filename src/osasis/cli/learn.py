@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from osasis.cli.options import Subparsers
     from osasis.config.presets import LearnConfig
     from osasis.learn.collection import Collection, Outcome, StyleTask
+    from osasis.learn.context import LearningContext
     from osasis.learn.learner import StepRecord
-    from osasis.learn.workshop import Workshop
     from osasis.scale.shares import Shares
 
 PRESETS = ("fast", "paper", "release")
@@ -147,11 +147,11 @@ def learn_config(args: argparse.Namespace) -> LearnConfig:
     return config if args.iterations is None else replace(config, iterations=args.iterations)
 
 
-def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
+def context_of(args: argparse.Namespace, base: Base) -> LearningContext:
     """What styles share, content photos included; says which photos were left out."""
     from osasis.imaging.find import PassedOver, find_photos
+    from osasis.learn.context import LearningContext
     from osasis.learn.photo_bank import squares_of
-    from osasis.learn.workshop import Workshop
 
     config = learn_config(args)
     photos = None
@@ -161,7 +161,7 @@ def workshop_of(args: argparse.Namespace, base: Base) -> Workshop:
         photos, refused = squares_of(base, found, config.bank.size)
         for reason in [*refused, *passed.lines()]:
             print(f"not learned on {reason}", file=sys.stderr)
-    return Workshop(base, config, photos, compiled=COMPILE[args.compile])
+    return LearningContext(base, config, photos, compiled=COMPILE[args.compile])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -183,15 +183,15 @@ def _learn_one(args: argparse.Namespace, picture: Path) -> int:
     image = load_image(picture)
     snapshot = snapshot_file(output)
     base = load_base(args.base, device=args.device)
-    workshop = workshop_of(args, base)
+    context = context_of(args, base)
     learner = StyleLearner(
         base,
         image,
-        workshop.config,
+        context.config,
         seed=args.seed,
         name=args.name or picture.stem,
         snapshot=snapshot,
-        workshop=workshop,
+        context=context,
     )
     try:
         with Progress() as progress, closing(learner.steps()) as steps:
@@ -226,14 +226,14 @@ def _learn_many(args: argparse.Namespace) -> int:
     passed = PassedOver()
     every = shares.from_main(lambda: style_tasks(args.style_images, folder, passed))
     base = load_base(args.base, device=shares.device)
-    workshop = workshop_of(args, base)
-    collection = Collection(workshop, folder, seed=args.seed, force=args.force)
+    context = context_of(args, base)
+    collection = Collection(context, folder, seed=args.seed, force=args.force)
     pending = shares.from_main(lambda: collection.pending(every))
     mine = shares.take(pending)
     with Progress() as progress:
         if pending:
-            _draw_bank(workshop, shares, progress)
-        outcomes = _learn_share(collection, mine, shares, progress, workshop)
+            _draw_bank(context, shares, progress)
+        outcomes = _learn_share(collection, mine, shares, progress, context)
     outcomes = shares.gather(outcomes)
     if not shares.is_main:
         return 0
@@ -257,9 +257,9 @@ def _check_many(args: argparse.Namespace, folder: Path) -> None:
         )
 
 
-def _draw_bank(workshop: Workshop, shares: Shares, progress: Progress) -> None:
+def _draw_bank(context: LearningContext, shares: Shares, progress: Progress) -> None:
     """Every process draws a part of the content bank, then all have the whole."""
-    bank = workshop.bank
+    bank = context.bank
     parts = shares.take(range(bank.parts))
     for count, _ in enumerate(bank.fill(parts), start=1):
         progress.update("bank", count, len(parts))
@@ -271,9 +271,9 @@ def _learn_share(
     tasks: list[StyleTask],
     shares: Shares,
     progress: Progress,
-    workshop: Workshop,
+    context: LearningContext,
 ) -> list[tuple[StyleTask, Outcome]]:
-    updates = workshop.config.updates
+    updates = context.config.updates
     outcomes: list[tuple[StyleTask, Outcome]] = []
 
     def show(task: StyleTask, record: StepRecord) -> None:

@@ -18,7 +18,7 @@ EpsModel = Callable[[Tensor, Tensor], Tensor]
 NoiseSource = Callable[[], Tensor]
 """Fresh standard normal noise in the shape of the batch."""
 
-Structure = Callable[[Step], Tensor]
+SpnTerm = Callable[[Step], Tensor]
 """What is added to x_t before a move: `lambda_spn * SPN(I_A, t)` (Eqs. 12, 13)."""
 
 
@@ -33,7 +33,7 @@ def ddim_with_gradient(
     steps: Sequence[Step],
     *,
     clip: bool = True,
-    structure: Structure | None = None,
+    spn_term: SpnTerm | None = None,
 ) -> Tensor:
     """Follow `steps` deterministically, up (inversion, Eq. 11) or down (decoding, Eqs. 8, 14).
 
@@ -42,11 +42,11 @@ def ddim_with_gradient(
         x: (B, C, H, W) images or (B, D) codes at the alpha_bar of the first step.
         steps: moves of a `TimestepGrid`.
         clip: limit x0_hat to [-1, 1] at every step.
-        structure: term added to x before every move.
+        spn_term: term added to x before every move.
     """
     for step in steps:
-        if structure is not None:
-            x = x + structure(step)
+        if spn_term is not None:
+            x = x + spn_term(step)
         x, _ = ddim_step(x, model(x, timesteps(x, step.t)), step, clip=clip)
     return x
 
@@ -61,21 +61,21 @@ def follow_with_gradient(
     route: Route,
     steps: Sequence[Step],
     *,
-    structure: Structure | None = None,
+    spn_term: SpnTerm | None = None,
 ) -> Tensor:
     """Follow `route.inversion()` or `route.decoding()` by DDIM.
 
     Args:
-        structure: term added to x before every move; a route with a `structure_span` scales it to
+        spn_term: term added to x before every move; a route with a `structure_span` scales it to
             the length of the move, so that its sum does not depend on how many moves there are.
     """
-    term = structure
-    if structure is not None and route.structure_span is not None:
+    term = spn_term
+    if spn_term is not None and route.structure_span is not None:
 
         def term(step: Step) -> Tensor:
-            return structure(step) * route.structure_scale(step)
+            return spn_term(step) * route.structure_scale(step)
 
-    return ddim_with_gradient(model, x, steps, clip=route.clip, structure=term)
+    return ddim_with_gradient(model, x, steps, clip=route.clip, spn_term=term)
 
 
 follow = torch.no_grad()(follow_with_gradient)

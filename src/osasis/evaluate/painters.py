@@ -26,9 +26,9 @@ from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
+from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
 from osasis.learn.photo_bank import squares_of
-from osasis.learn.workshop import Workshop
 from osasis.perception.judges import load_judges
 from osasis.perception.vgg import VggTrunk
 from osasis.stylize.stylizer import Stylizer
@@ -56,7 +56,7 @@ class Painters:
 
     def __init__(self, config: EvaluationConfig, folder: Path, device: torch.device) -> None:
         self._config, self._folder, self._device = config, folder, device
-        self._workshop_kept: tuple[object, Workshop] | None = None
+        self._context_kept: tuple[object, LearningContext] | None = None
         self._squares_kept: dict[tuple[str, int], Tensor] = {}
 
     @cached_property
@@ -78,9 +78,7 @@ class Painters:
             style: the style image; only outputs of style files depend on it.
         """
         if method.kind == "preset":
-            return (
-                f"{self.base.hash} {learn_config(method)!r} {self._workshop(method).bank.content}"
-            )
+            return f"{self.base.hash} {learn_config(method)!r} {self._context(method).bank.content}"
         if method.kind == "peer":
             return repr(check_peer(method.value, method.options.get("set", {})))
         if method.kind == "learned" and style is not None:
@@ -108,7 +106,7 @@ class Painters:
                 hint=f"there are {', '.join(sorted(STYLIZE_OPTIONS))}",
             )
         if method.kind == "preset":
-            self._workshop(method)
+            self._context(method)
         elif method.kind == "peer":
             check_peer(method.value, method.options.get("set", {}))
         elif method.kind == "reconstruct" and method.value not in ("full", "stochastic"):
@@ -126,22 +124,22 @@ class Painters:
             seed=int(method.options.get("seed", 0)),
             name=style.stem,
             snapshot=target.with_name(f".{target.stem}.partial.safetensors"),
-            workshop=self._workshop(method),
+            context=self._context(method),
         )
         with closing(learner.steps()) as steps:
             yield from steps
         learner.style().save(target)
         learner.finish()
 
-    def _workshop(self, method: Method) -> Workshop:
+    def _context(self, method: Method) -> LearningContext:
         """What the styles of one way of learning share; one is kept, methods come in turn."""
         config, content = learn_config(method), method.options.get("content")
         key = (config, content)
-        if self._workshop_kept is None or self._workshop_kept[0] != key:
+        if self._context_kept is None or self._context_kept[0] != key:
             squares = None if content is None else self._squares(content, config.bank.size)
-            workshop = Workshop(self.base, config, squares)
-            self._workshop_kept = key, workshop
-        return self._workshop_kept[1]
+            context = LearningContext(self.base, config, squares)
+            self._context_kept = key, context
+        return self._context_kept[1]
 
     def _squares(self, content: str, limit: int) -> Tensor:
         if (content, limit) not in self._squares_kept:

@@ -16,8 +16,8 @@ from osasis.formats.records import Manifest, file_hash, result_key
 from osasis.imaging.find import FoundPhoto, PassedOver, find_photos
 from osasis.imaging.load import load_image
 from osasis.imaging.save import unique_paths
+from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
-from osasis.learn.workshop import Workshop
 
 Outcome = OsasisError | bool
 """Why a picture failed; otherwise whether its style was learned (False: it was there already)."""
@@ -54,23 +54,23 @@ class Collection:
     """Learns styles one after the other, sharing what does not depend on the picture.
 
     Args:
-        workshop: base and configuration.
+        context: base and configuration.
         folder: where style files and their manifest go.
         seed: seed of every style.
         force: learn again what is there, and replace files that are not ours.
     """
 
     def __init__(
-        self, workshop: Workshop, folder: Path, *, seed: int = 0, force: bool = False
+        self, context: LearningContext, folder: Path, *, seed: int = 0, force: bool = False
     ) -> None:
-        self._workshop, self._seed, self._force = workshop, seed, force
+        self._context, self._seed, self._force = context, seed, force
         self._manifest = Manifest(folder)
         self._made: dict[str, Any] = {
-            "base": workshop.base.name,
-            "base_hash": workshop.base.hash,
-            "config": dataclasses.asdict(workshop.config),
-            "content": workshop.bank.content,
-            "embedder": workshop.config.embedder,
+            "base": context.base.name,
+            "base_hash": context.base.hash,
+            "config": dataclasses.asdict(context.config),
+            "content": context.bank.content,
+            "embedder": context.config.embedder,
             "seed": seed,
             "version": __version__,
         }
@@ -119,13 +119,13 @@ class Collection:
                 hint="add --force to replace it, or choose another -o",
             )
         learner = StyleLearner(
-            self._workshop.base,
+            self._context.base,
             image,
-            self._workshop.config,
+            self._context.config,
             seed=self._seed,
             name=task.picture.stem,
             snapshot=snapshot_file(task.output),
-            workshop=self._workshop,
+            context=self._context,
         )
         with closing(learner.steps()) as steps:
             for record in steps:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from osasis.compiled import compile_in_place
 from osasis.config.presets import EMBEDDED, LearnConfig
 from osasis.device import mixed_precision
-from osasis.learn.losses import Critic, Seen
+from osasis.learn.losses import Critic, CriticFeatures
 from osasis.perception.judges import VggJudges
 from osasis.perception.protocol import Embedder
 from osasis.perception.registry import get_embedder
@@ -46,13 +46,13 @@ class VggCritic:
         self._judges, self._content_size = judges, content_size
         self._windows, self._structure, self._mixed = windows, structure, mixed
 
-    def look(self, x: Tensor) -> Seen:
+    def features(self, x: Tensor) -> CriticFeatures:
         if self._content_size is not None:
             x = shrink(x, self._content_size)
-        activations = look_through(self._judges.trunk, x, mixed=self._mixed)
+        activations = trunk_activations(self._judges.trunk, x, mixed=self._mixed)
         statistics = self._judges.statistics
         side = min(self._windows, *activations[STATISTICS_LAYERS - 1].shape[-2:])
-        return Seen(
+        return CriticFeatures(
             statistics.from_activations(activations),
             statistics.of_windows(activations, side) if side > 1 else None,
             positions(activations) if self._structure else None,
@@ -69,7 +69,7 @@ class VggCritic:
         )
 
     def _compared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        activations = look_through(self._judges.trunk, x, mixed=self._mixed)
+        activations = trunk_activations(self._judges.trunk, x, mixed=self._mixed)
         statistics = self._judges.statistics.from_activations(activations)
         return statistics, self._judges.lpips.normalise(activations)
 
@@ -100,13 +100,13 @@ class SeparateCritic:
         self._embedder, self._judges, self._content_size = embedder, judges, content_size
         self._windows, self._structure, self._mixed = windows, structure, mixed
 
-    def look(self, x: Tensor) -> Seen:
+    def features(self, x: Tensor) -> CriticFeatures:
         if self._content_size is not None:
             x = shrink(x, self._content_size)
-        return Seen(
+        return CriticFeatures(
             self._embed(x),
             self._of_windows(x) if self._windows > 1 else None,
-            positions(self._look_through(x)) if self._structure else None,
+            positions(self._activations(x)) if self._structure else None,
         )
 
     def _of_windows(self, x: Tensor) -> Tensor:
@@ -127,10 +127,10 @@ class SeparateCritic:
         )
 
     def _compared(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self._embed(x), self._judges.lpips.normalise(self._look_through(x))
+        return self._embed(x), self._judges.lpips.normalise(self._activations(x))
 
-    def _look_through(self, x: Tensor) -> list[Tensor]:
-        return look_through(self._judges.trunk, x, mixed=self._mixed)
+    def _activations(self, x: Tensor) -> list[Tensor]:
+        return trunk_activations(self._judges.trunk, x, mixed=self._mixed)
 
     def _embed(self, x: Tensor) -> Tensor:
         with mixed_precision(x.device, wanted=self._mixed, on_cpu=True):
@@ -138,7 +138,7 @@ class SeparateCritic:
         return embedding.float()
 
 
-def look_through(trunk: VggTrunk, x: Tensor, *, mixed: bool) -> list[Tensor]:
+def trunk_activations(trunk: VggTrunk, x: Tensor, *, mixed: bool) -> list[Tensor]:
     """The trunk's activations, of bfloat16 where `mixed`: what reads them makes them float32."""
     with mixed_precision(x.device, wanted=mixed, on_cpu=True):
         activations: list[Tensor] = trunk(x)

@@ -22,13 +22,13 @@ from osasis.formats.style_file import Style, StyleManifest
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.bridge import bridge
+from osasis.learn.context import LearningContext
 from osasis.learn.objectives import DirectionObjective, Objective, RegionObjective
 from osasis.learn.photo_bank import squares_of
 from osasis.learn.regions import has_face
 from osasis.learn.snapshot import Snapshot
-from osasis.learn.trainee import Trainee
+from osasis.learn.train_state import TrainState
 from osasis.learn.update import Branch, Judge, UpdateResult, update
-from osasis.learn.workshop import Workshop
 from osasis.models.regions import REGIONS
 from osasis.models.state import with_prefix
 
@@ -63,7 +63,7 @@ class StyleLearner:
         seed: seed of the bridge, of new weights and of the order of photos.
         name: what the style is called.
         snapshot: file to keep progress in; learning continues from it where it exists.
-        workshop: what it shares with other styles of the same base and configuration.
+        context: what it shares with other styles of the same base and configuration.
 
     Raises:
         UserError: levels the base does not have, or judges that are not there.
@@ -78,10 +78,10 @@ class StyleLearner:
         seed: int = 0,
         name: str = "",
         snapshot: Path | None = None,
-        workshop: Workshop | None = None,
+        context: LearningContext | None = None,
     ) -> None:
         self.base, self.config, self.seed, self.name = base, config, seed, name
-        self._workshop = workshop or Workshop(base, config)
+        self._context = context or LearningContext(base, config)
         self._thumbnail = fit_square(style_image, base.image_size)
         self._picture_B = to_tensor(self._thumbnail).to(base.device)
         self._style_B = base.to_x0(self._picture_B)
@@ -92,9 +92,9 @@ class StyleLearner:
         self.total_updates = config.updates
         self.updates = 0
         self._check_levels()
-        compiled, inputs = self._workshop.compiled, self._spn_inputs()
-        self._trainee = Trainee(base, config, seed, inputs, compiled=compiled)
-        content = self._workshop.bank.content
+        compiled, inputs = self._context.compiled, self._spn_inputs()
+        self._train_state = TrainState(base, config, seed, inputs, compiled=compiled)
+        content = self._context.bank.content
         picture = self._thumbnail.tobytes()
         identity = (base.hash, repr(config), seed, content, picture)
         self._snapshot = Snapshot(snapshot, identity) if snapshot else None
@@ -129,12 +129,12 @@ class StyleLearner:
         if self._snapshot is not None:
             self._restore(self._snapshot)
         if self._style_A is None and self.config.critic == "directions":
-            lpips = self._workshop.judges.lpips
+            lpips = self._context.judges.lpips
             candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed, lpips)
             for done, self._style_A in enumerate(candidates, 1):
                 yield StepRecord("bridge", done, self.config.bridge.candidates, {})
-        for done in self._workshop.bank.fill():
-            yield StepRecord("bank", done, self._workshop.bank.size, {})
+        for done in self._context.bank.fill():
+            yield StepRecord("bank", done, self._context.bank.size, {})
         saved = monotonic()
         try:
             for record in self._learn():
@@ -149,10 +149,10 @@ class StyleLearner:
         """A function that makes one update on pictures of noise: what a step costs, not a style."""
         c, base = self.config, self.base
         noise = torch.randn(c.batch_size, *self._picture_B.shape[1:]).clamp(-1, 1)
-        shop = Workshop(base, c, noise, compiled=self._workshop.compiled)
-        list(shop.bank.fill())
+        context = LearningContext(base, c, noise, compiled=self._context.compiled)
+        list(context.bank.fill())
         # not from the style image itself: a direction of length 0 gives no finite loss
-        objective = self._objective(shop, base.to_x0(noise[:1]))
+        objective = self._objective(context, base.to_x0(noise[:1]))
         content, style, judge = objective.batch(range(c.batch_size), torch.Generator())
 
         def step() -> None:
@@ -161,27 +161,27 @@ class StyleLearner:
         return step
 
     def _update(self, content: Branch, style: Branch, step: Step, judge: Judge) -> UpdateResult:
-        c, trainee = self.config, self._trainee
-        trainee.set_rates(self.updates)
+        c, train_state = self.config, self._train_state
+        train_state.set_rates(self.updates)
         return update(
-            trainee.student, trainee.optimizers, content, style, step, judge,
-            c.spn, route=self._route, portions=self._workshop.portions,
+            train_state.student, train_state.optimizers, content, style, step, judge,
+            c.spn, route=self._route, micro_batches=self._context.micro_batches,
         )  # fmt: skip
 
-    def _objective(self, shop: Workshop, style_A: Tensor | None) -> Objective:
+    def _objective(self, context: LearningContext, style_A: Tensor | None) -> Objective:
         if self.config.critic == "regions":
-            return RegionObjective(shop, self._style_B)
+            return RegionObjective(context, self._style_B)
         if style_A is None:
             raise OsasisError("the bridge made no candidate", hint="set candidates to at least 1")
-        return DirectionObjective(shop, style_A, self._style_B)
+        return DirectionObjective(context, style_A, self._style_B)
 
     def _at_iteration_start(self) -> bool:
         return self.updates % len(self._steps) == 0
 
     def _learn(self) -> Iterator[StepRecord]:
         self._keep_for_snapshot()
-        c, bank = self.config, self._workshop.bank
-        objective = self._objective(self._workshop, self._style_A)
+        c, bank = self.config, self._context.bank
+        objective = self._objective(self._context, self._style_A)
         self._objective_tensors = objective.tensors()
         bad = 0
         for iteration in range(self.updates // len(self._steps), c.iterations):
@@ -214,7 +214,7 @@ class StyleLearner:
             raise OsasisError("nothing has been learned yet: run steps() first")
         c, base = self.config, self.base
         before = base.diffae.unet.state_dict()
-        tensors = self._trainee.weights()
+        tensors = self._train_state.weights()
         tensors |= {f"unet.{k}": v - before[k] for k, v in with_prefix(tensors, "unet.").items()}
         tensors["z_style"] = base.encode_x0(self._style_B)
         tensors |= self._objective_tensors
@@ -233,7 +233,7 @@ class StyleLearner:
             updates=self.updates,
             version=__version__,
             config=c,
-            content=self._workshop.bank.content,
+            content=self._context.bank.content,
         )
         return Style(manifest, self._thumbnail, tensors)
 
@@ -244,7 +244,7 @@ class StyleLearner:
 
     def _state(self) -> dict[str, Tensor]:
         twin = {} if self._style_A is None else {"style_A": self._style_A}
-        return self._trainee.state() | twin
+        return self._train_state.state() | twin
 
     def _keep_for_snapshot(self) -> None:
         if self._snapshot is not None:
@@ -261,7 +261,7 @@ class StyleLearner:
         state, self.updates = restored
         on_device = {k: v.to(self.base.device) for k, v in state.items()}
         self._style_A = on_device.pop("style_A", None)
-        self._trainee.restore(on_device)
+        self._train_state.restore(on_device)
 
 
 def default_style_levels(num_levels: int) -> tuple[int, ...]:
@@ -314,8 +314,8 @@ def learn_style(
         name = "" if isinstance(image, Image.Image) else Path(image).stem
     base = base or load_base()
     squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
-    workshop = Workshop(base, preset, squares)
-    learner = StyleLearner(base, load_image(image), preset, seed=seed, name=name, workshop=workshop)
+    context = LearningContext(base, preset, squares)
+    learner = StyleLearner(base, load_image(image), preset, seed=seed, name=name, context=context)
     with contextlib.closing(learner.steps()) as steps:
         for record in steps:
             if on_step is not None:

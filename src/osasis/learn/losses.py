@@ -15,7 +15,7 @@ from osasis.perception.similarity import cosine_distance, structure_distance
 
 
 @dataclass(frozen=True)
-class Seen:
+class CriticFeatures:
     """What a critic sees in pictures.
 
     Attributes:
@@ -33,23 +33,23 @@ class Seen:
         """(B, n, D) embeddings of the windows, or of the whole picture as the only one."""
         return self.embedding[:, None] if self.windows is None else self.windows
 
-    def __getitem__(self, rows: slice) -> Seen:
+    def __getitem__(self, rows: slice) -> CriticFeatures:
         """What was seen in some of the pictures."""
         windows = None if self.windows is None else self.windows[rows]
         positions = None if self.positions is None else self.positions[rows]
-        return Seen(self.embedding[rows], windows, positions)
+        return CriticFeatures(self.embedding[rows], windows, positions)
 
 
-def split(seen: Seen) -> list[Seen]:
+def split(seen: CriticFeatures) -> list[CriticFeatures]:
     """What was seen, picture by picture: the inverse of `join`."""
     return [seen[i : i + 1] for i in range(len(seen.embedding))]
 
 
-def join(seen: Sequence[Seen]) -> Seen:
+def join(seen: Sequence[CriticFeatures]) -> CriticFeatures:
     """What was seen in several pictures as one batch."""
     windows = [s.windows for s in seen if s.windows is not None]
     positions = [s.positions for s in seen if s.positions is not None]
-    return Seen(
+    return CriticFeatures(
         torch.cat([s.embedding for s in seen]),
         torch.cat(windows) if windows else None,
         torch.cat(positions) if positions else None,
@@ -59,7 +59,7 @@ def join(seen: Sequence[Seen]) -> Seen:
 class Critic(Protocol):
     """What judges pictures while a style is learned: an embedder and a perceptual distance."""
 
-    def look(self, x: Tensor) -> Seen:
+    def features(self, x: Tensor) -> CriticFeatures:
         """What pictures (B, 3, H, W) in [-1, 1] are, for directions and structure."""
         ...
 
@@ -88,7 +88,7 @@ class StyleTargets:
 
 
 def style_targets(
-    style_A: Tensor, style_B: Tensor, critic: Critic, photos: Seen | None = None
+    style_A: Tensor, style_B: Tensor, critic: Critic, photos: CriticFeatures | None = None
 ) -> StyleTargets:
     """Embed the style image and its twin, each (1, 3, H, W), and set the critic's reference.
 
@@ -98,16 +98,16 @@ def style_targets(
     with torch.no_grad():
         critic.set_reference(style_B)
         if photos is None:
-            start = critic.look(style_A).embedding
+            start = critic.features(style_A).embedding
         else:
             start = photos.embedding.mean(0, keepdim=True)
-        return StyleTargets(style_B, start, critic.look(style_B).embedding)
+        return StyleTargets(style_B, start, critic.features(style_B).embedding)
 
 
 def style_losses(
     content: Tensor,
     style: Tensor,
-    photos: Seen,
+    photos: CriticFeatures,
     targets: StyleTargets,
     critic: Critic,
     weights: LossWeights,
@@ -130,7 +130,7 @@ def style_losses(
     """
     losses: dict[str, Tensor] = {}
     if len(content):
-        found = _content_losses(critic.look(content), photos, targets, weights)
+        found = _content_losses(critic.features(content), photos, targets, weights)
         losses |= {name: share * loss for name, loss in found.items()}
     if len(style):
         embedding_distance, perceptual_distance = critic.compare(style)
@@ -143,7 +143,7 @@ def style_losses(
 
 
 def _content_losses(
-    seen: Seen, photos: Seen, targets: StyleTargets, weights: LossWeights
+    seen: CriticFeatures, photos: CriticFeatures, targets: StyleTargets, weights: LossWeights
 ) -> dict[str, Tensor]:
     """Weighted means over pictures of the losses that compare results (`seen`) with photos."""
     w = weights

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from osasis.config.presets import LossWeights
 from osasis.learn.bank import PART
-from osasis.learn.losses import Critic, Seen, StyleTargets, style_losses, style_targets
+from osasis.learn.context import LearningContext
+from osasis.learn.losses import Critic, CriticFeatures, StyleTargets, style_losses, style_targets
 from osasis.learn.region_critic import CROP, PhotoFeatures
 from osasis.learn.regions import wardrobe
 from osasis.learn.update import Branch, Judge, Prediction
-from osasis.learn.workshop import Workshop
 
 
 class Objective(Protocol):
@@ -36,22 +36,22 @@ class DirectionObjective:
         style_A, style_B: (1, C, H, W) x0 of the style image's twin and of the style image.
     """
 
-    def __init__(self, workshop: Workshop, style_A: Tensor, style_B: Tensor) -> None:
-        self._workshop, base, config = workshop, workshop.base, workshop.config
+    def __init__(self, context: LearningContext, style_A: Tensor, style_B: Tensor) -> None:
+        self._context, base, config = context, context.base, context.config
         photos = None
         if config.direction_from == "photos":
-            photos = workshop.look(range(workshop.bank.size))
+            photos = context.features(range(context.bank.size))
         pictures = (base.to_picture(style_A), base.to_picture(style_B))
-        self._targets = style_targets(*pictures, workshop.critic, photos)
+        self._targets = style_targets(*pictures, context.critic, photos)
         z_style = base.encode_x0(style_A)
         x_t0 = base.invert_x0(style_A, z_style, config.learn_route)
         self._style = Branch(style_A, z_style, x_t0)
 
     def batch(self, indices: Sequence[int], noise: torch.Generator) -> tuple[Branch, Branch, Judge]:
-        shop = self._workshop
-        content, seen = shop.bank.photos(indices), shop.look(indices)
+        context = self._context
+        content, seen = context.bank.photos(indices), context.features(indices)
         judge = direction_judge(
-            seen, self._targets, shop.critic, shop.config.weights, shop.base.to_picture
+            seen, self._targets, context.critic, context.config.weights, context.base.to_picture
         )
         return content, self._style, judge
 
@@ -60,7 +60,7 @@ class DirectionObjective:
 
 
 def direction_judge(
-    photos: Seen,
+    photos: CriticFeatures,
     targets: StyleTargets,
     critic: Critic,
     weights: LossWeights,
@@ -91,9 +91,9 @@ class RegionObjective:
         style_B: (1, C, H, W) latents of the style image.
     """
 
-    def __init__(self, workshop: Workshop, style_B: Tensor) -> None:
-        self._workshop = workshop
-        base, critic = workshop.base, workshop.region_critic
+    def __init__(self, context: LearningContext, style_B: Tensor) -> None:
+        self._context = context
+        base, critic = context.base, context.region_critic
         maps = base.region_maps(style_B)
         self.wardrobe, sources = wardrobe(style_B, maps)
         seen = self.wardrobe.maps(maps)
@@ -101,7 +101,7 @@ class RegionObjective:
         self._known: dict[int, tuple[Branch, Tensor, PhotoFeatures]] = {}
 
     def batch(self, indices: Sequence[int], noise: torch.Generator) -> tuple[Branch, Branch, Judge]:
-        shop = self._workshop
+        context = self._context
         self._dress([i for i in dict.fromkeys(indices) if i not in self._known])
         rows = [self._known[i] for i in indices]
         content = Branch(*map(torch.cat, zip(*(_parts(b) for b, _, _ in rows), strict=True)))
@@ -109,8 +109,8 @@ class RegionObjective:
         features = PhotoFeatures(
             torch.cat([f.relu3_3 for _, _, f in rows]), torch.cat([f.relu4_1 for _, _, f in rows])
         )
-        critic, weights = shop.region_critic, shop.config.region_weights
-        closely = shop.base.image_size > CROP
+        critic, weights = context.region_critic, context.config.region_weights
+        closely = context.base.image_size > CROP
         closely = closely and float(torch.rand((), generator=noise)) < weights.crops
         corner = critic.corner(content.x_t, noise) if closely else None
 
@@ -127,16 +127,16 @@ class RegionObjective:
 
     def _dress(self, indices: Sequence[int]) -> None:
         """Dress and invert photos, each once a style."""
-        shop, base = self._workshop, self._workshop.base
+        context, base = self._context, self._context.base
         for first in range(0, len(indices), PART):
             part = indices[first : first + PART]
-            x0 = shop.bank.photos(part).x0
+            x0 = context.bank.photos(part).x0
             seen = self.wardrobe.maps(base.region_maps(x0))
-            dressed = self.wardrobe.dress(x0, seen) if shop.config.dress else x0
+            dressed = self.wardrobe.dress(x0, seen) if context.config.dress else x0
             z_sem = base.encode_x0(dressed)
-            x_t = base.invert_x0(dressed, z_sem, shop.config.learn_route)
-            photo = shop.region_critic.photo(base.to_picture(x0))
-            inputs = self.wardrobe.spn_input(x0, dressed if shop.config.dress else None, seen)
+            x_t = base.invert_x0(dressed, z_sem, context.config.learn_route)
+            photo = context.region_critic.photo(base.to_picture(x0))
+            inputs = self.wardrobe.spn_input(x0, dressed if context.config.dress else None, seen)
             for k, i in enumerate(part):
                 rows = slice(k, k + 1)
                 branch = Branch(inputs[rows], z_sem[rows], x_t[rows])

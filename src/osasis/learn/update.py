@@ -16,7 +16,7 @@ from osasis.diffusion.route import Route
 from osasis.diffusion.sample import timesteps
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError
-from osasis.learn.portions import Portions
+from osasis.learn.micro_batches import MicroBatches
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.models.spn import SPN, spn_term
@@ -89,8 +89,8 @@ def predict(
     factor = torch.full((len(x0), 1, 1, 1), spn.weight, dtype=x0.dtype, device=x0.device)
     factor[count:] = spn.style_weight
     factor *= route.structure_scale(step)
-    structure = factor * spn_term(student.spn, x0, step, index_time=spn.index_time)
-    x_t = torch.cat([content.x_t, style.x_t]) + structure
+    term = factor * spn_term(student.spn, x0, step, index_time=spn.index_time)
+    x_t = torch.cat([content.x_t, style.x_t]) + term
     z_sem = torch.cat([content.z_sem, style.z_sem])
     conditioning = Conditioning.plain(z_sem, student.diffae.num_levels)
     eps_hat = student.eps(x_t, timesteps(x_t, step.t), conditioning)
@@ -117,7 +117,7 @@ def update(
     spn: SPNSettings,
     *,
     route: Route,
-    portions: Portions | None = None,
+    micro_batches: MicroBatches | None = None,
 ) -> UpdateResult:
     """One update of eps_B and SPN through a single step of the walk down from t0.
 
@@ -126,7 +126,7 @@ def update(
     Args:
         style: of the style image, which the paper's losses redraw too; it may be empty.
         route: what `step` is a move of.
-        portions: how many pictures, the style image among them, are in memory at once; the
+        micro_batches: how many pictures, the style image among them, are in memory at once; the
             gradients are those of the whole batch up to rounding, unless dropout is active. None
             begins with all.
 
@@ -149,7 +149,7 @@ def update(
         return _sums([losses for losses, _ in parts]), _joined([p for _, p in parts])
 
     pictures = len(content.x0) + len(style.x0)
-    losses, prediction = (portions or Portions(pictures)).attempt(differentiate, pictures)
+    losses, prediction = (micro_batches or MicroBatches(pictures)).attempt(differentiate, pictures)
     trained = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     gradients = [p.grad for p in trained if p.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))

@@ -36,7 +36,7 @@ class Settings:
         strength: of the style, 0 the photo as the base draws it, 1 as learned.
         structure: factor of the style's own lambda_spn.
         levels: U-Net levels that see the style's code, such as "0,1"; "none"; or "style".
-        swap_codes: see `Look`.
+        swap_codes: see `StyledModel`.
         t0: how far up the schedule photos go; 0 takes the style's own.
         variation, seed: how much of the structural code is drawn anew, and from which seed.
         fit, detail, match_color: see `Controls`.

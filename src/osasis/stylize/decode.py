@@ -11,11 +11,11 @@ from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
-from osasis.stylize.model import Look
+from osasis.stylize.model import StyledModel
 
 
 def decode(
-    look: Look,
+    model: StyledModel,
     inputs: Sequence[Tensor],
     x_t0: Tensor,
     z_sem: Tensor,
@@ -27,7 +27,7 @@ def decode(
     """Decode structural codes with eps_B, SPN and mixed conditioning (Eqs. 12 to 14).
 
     Args:
-        inputs: what the SPN of each part sees of the photos, see `Look.dressed`.
+        inputs: what the SPN of each part sees of the photos, see `StyledModel.dressed`.
         x_t0: (B, C, H, W) their structural codes.
         z_sem: (B, z_dim) their semantic codes.
         z_edited: (B, z_dim) what takes the place of `z_sem`; None for no edit.
@@ -36,15 +36,15 @@ def decode(
     Returns:
         (B, C, H, W) x0 of the pictures.
     """
-    own = look.conditioning(z_sem)
-    edited = own if z_edited is None else look.conditioning(z_edited)
+    own = model.conditioning(z_sem)
+    edited = own if z_edited is None else model.conditioning(z_edited)
     weight = 1.0 if z_edited is None else guidance
     return follow(
-        guided(look.diffae, own, edited, weight),
+        guided(model.diffae, own, edited, weight),
         x_t0,
         route,
         route.decoding(),
-        structure=look.structure(inputs),
+        spn_term=model.spn_term(inputs),
     )
 
 

@@ -16,7 +16,7 @@ from osasis.imaging.tensors import fit_square
 from osasis.stylize.model import normalised
 from osasis.stylize.stylizer import Stylizer
 
-CONTROLS = ("strength", "levels", "codes", "lambda", "t0", "variation", "seed", "mix")
+CONTROLS = ("strength", "levels", "codes", "lambda_spn", "t0", "variation", "seed", "mix")
 _STRENGTHS = (0.0, 0.5, 1.0, 1.25, 1.5)
 _LAMBDAS = (0.0, 0.5, 1.0, 3.0, 10.0)  # times the style's own, or times 0.1 where that is 0
 _T0 = (50, 100, 150, 200, 300)
@@ -59,7 +59,7 @@ def plan(
         "strength": [(f"{s:g}", {"strength": s}) for s in _STRENGTHS],
         "levels": [(",".join(map(str, v)) or "none", {"style_levels": v}) for v in levels],
         "codes": [("as learned", {}), ("swapped", {"swap_codes": True})],
-        "lambda": [(f"{own * k:.3g}", {"lambda_spn": own * k}) for k in _LAMBDAS],
+        "lambda_spn": [(f"{own * k:.3g}", {"lambda_spn": own * k}) for k in _LAMBDAS],
         "t0": [(f"{t}", {"t0": t}) for t in _T0],
         "variation": [(f"{v:g}", {"variation": v}) for v in _VARIATIONS],
         "seed": [(f"{s}", {"variation": _SEED_VARIATION, "seed": s}) for s in range(5)],

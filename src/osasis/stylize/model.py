@@ -11,7 +11,7 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.config.presets import SPNSettings
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import Structure
+from osasis.diffusion.sample import SpnTerm
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
@@ -28,10 +28,10 @@ Styles = Style | Sequence[tuple[Style, float]]
 
 @dataclass(frozen=True)
 class StylePart:
-    """One style's part of a look.
+    """One style's part of a styled model.
 
     Attributes:
-        share: of the mix; the shares of a look add up to 1.
+        share: of the mix; the shares of a model add up to 1.
         z_style: (1, z_dim).
         levels: U-Net levels that see `z_style`.
         spn, settings: its structure-preserving network, lambda_spn as `settings.weight`.
@@ -49,7 +49,7 @@ class StylePart:
 
 
 @dataclass(frozen=True)
-class Look:
+class StyledModel:
     """Everything of the styles that decoding needs.
 
     The strength s moves all that was learned together: the weights are `base + s * change`, the
@@ -115,7 +115,7 @@ class Look:
             inputs.append(part.wardrobe.spn_input(x0, dressed, seen))
         return x0 + self.strength * moved, tuple(inputs)
 
-    def structure(self, inputs: Sequence[Tensor]) -> Structure | None:
+    def spn_term(self, inputs: Sequence[Tensor]) -> SpnTerm | None:
         """The SPNs' term (Eqs. 12, 13), from what each part's SPN sees; None where it is 0."""
         pairs = zip(self.parts, inputs, strict=True)
         parts = [p for p in pairs if self.strength * p[0].share * p[0].settings.weight]
@@ -135,7 +135,7 @@ class Look:
         return term
 
 
-def blend(
+def styled_model(
     base: Base,
     styles: Styles,
     *,
@@ -143,18 +143,18 @@ def blend(
     style_levels: tuple[int, ...] | None = None,
     lambda_spn: float | None = None,
     swap_codes: bool = False,
-) -> Look:
-    """Make the look of one style, or of several mixed by their shares.
+) -> StyledModel:
+    """The model of one style, or of several mixed by their shares.
 
     Learned changes of the U-Net, SPN terms and codes are averaged with the shares as weights,
     which are scaled to add up to 1 (engineering choice, after weight averaging).
 
     Args:
         base: the base all styles were learned on.
-        strength: see `Look`.
+        strength: see `StyledModel`.
         style_levels: levels that see the styles' codes; None takes each style's own.
         lambda_spn: weight of the SPNs; None takes each style's own.
-        swap_codes: see `Look`.
+        swap_codes: see `StyledModel`.
 
     Raises:
         UserError: a style of another base, or levels it does not have.
@@ -183,7 +183,7 @@ def blend(
             )
         )
     diffae.eval().requires_grad_(False)
-    return Look(diffae, tuple(parts), strength, swap_codes)
+    return StyledModel(diffae, tuple(parts), strength, swap_codes)
 
 
 def _wardrobe(style: Style, base: Base) -> Wardrobe | None:

@@ -22,7 +22,7 @@ from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.stylize.decode import decode
 from osasis.stylize.edit import EDIT_ROUTE, Edit
-from osasis.stylize.model import Styles, blend, common_route
+from osasis.stylize.model import Styles, common_route, styled_model
 
 MAX_BATCH = 16
 BYTES_PER_PIXEL = 6_000  # measured peak of one evaluation of a patched base per pixel, rounded up
@@ -59,7 +59,7 @@ class Stylizer:
         c = self._controls = replace(controls or Controls(), **changes)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
-        self._look = blend(
+        self._model = styled_model(
             base,
             style,
             strength=c.strength,
@@ -156,12 +156,12 @@ class Stylizer:
         return pictures
 
     def _stylize(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
-        base, look = self._base, self._look
+        base, model = self._base, self._model
         precision = mixed_precision(base.device, wanted=self._controls.mixed_precision, on_cpu=True)
         with precision:
             photo = base.to_x0(x0).float()
         maps, z_sem = self._seen_small(x0, photo)
-        dressed, inputs = look.dressed(photo, maps)
+        dressed, inputs = model.dressed(photo, maps)
         if z_sem is None:
             z_sem = base.encode_x0(base.squeeze(dressed))
         with precision:
@@ -174,7 +174,7 @@ class Stylizer:
             z_edited = z_sem + torch.stack(shifts).sum(0)
         with precision:
             decoded = decode(
-                look,
+                model,
                 inputs,
                 x_t0,
                 z_sem,
@@ -192,15 +192,15 @@ class Stylizer:
         Both networks know faces of the base's size, so a larger picture is shown to them smaller.
         The code is None where the picture is not larger: it is the dressed picture's own.
         """
-        base, look = self._base, self._look
+        base, model = self._base, self._model
         if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
-            return (base.region_maps(x0) if look.sees_regions else None), None
+            return (base.region_maps(x0) if model.sees_regions else None), None
         stride = base.stride
         scale = base.image_size / min(pictures.shape[2:])
         size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
         small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
-        maps = base.region_maps(small) if look.sees_regions else None
-        dressed, _ = look.dressed(small, maps)
+        maps = base.region_maps(small) if model.sees_regions else None
+        dressed, _ = model.dressed(small, maps)
         z_sem = base.encode_x0(base.squeeze(dressed))
         if maps is not None:
             full = (2 * x0.shape[2], 2 * x0.shape[3])

@@ -23,7 +23,7 @@ WARM_UP = 5  # updates
 LAST_RATE = 0.05  # of the peak, at the end of a cosine
 
 
-class Trainee:
+class TrainState:
     """A student at its start, and its optimisers.
 
     Args:

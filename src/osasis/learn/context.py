@@ -13,15 +13,15 @@ from osasis.config.presets import LearnConfig
 from osasis.device import compiling_pays
 from osasis.learn.bank import PART, ContentBank
 from osasis.learn.critic import load_critic
-from osasis.learn.losses import Critic, Seen, join, split
+from osasis.learn.losses import Critic, CriticFeatures, join, split
+from osasis.learn.micro_batches import MicroBatches, micro_batches_for
 from osasis.learn.photo_bank import PhotoBank
-from osasis.learn.portions import Portions, portions_for
 from osasis.learn.region_critic import RegionCritic
 from osasis.perception.judges import VggJudges
 from osasis.perception.registry import check_judges, judges_of
 
 
-class Workshop:
+class LearningContext:
     """Judges are loaded once, and each photo of the bank is looked at once, for all styles.
 
     Styles are learned one after the other: the critic holds the style image of the current one.
@@ -56,7 +56,7 @@ class Workshop:
             if photos is None
             else PhotoBank(base, photos, config.learn_route)
         )
-        self._seen: dict[int, Seen] = {}
+        self._features: dict[int, CriticFeatures] = {}
 
     @cached_property
     def judges(self) -> VggJudges:
@@ -85,25 +85,25 @@ class Workshop:
         )
 
     @cached_property
-    def portions(self) -> Portions:
+    def micro_batches(self) -> MicroBatches:
         """How many pictures of an update are in memory at once."""
-        return portions_for(self.base, self.config)
+        return micro_batches_for(self.base, self.config)
 
-    def look(self, indices: Sequence[int]) -> Seen:
-        """What the critic sees in photos of the bank; each is looked at once."""
-        missing = [i for i in dict.fromkeys(indices) if i not in self._seen]
+    def features(self, indices: Sequence[int]) -> CriticFeatures:
+        """What the critic sees in photos of the bank; each photo once."""
+        missing = [i for i in dict.fromkeys(indices) if i not in self._features]
         for first in range(0, len(missing), PART):
             part = missing[first : first + PART]
-            self._seen.update(zip(part, self._look(part), strict=True))
-        return join([self._seen[i] for i in indices])
+            self._features.update(zip(part, self._missing(part), strict=True))
+        return join([self._features[i] for i in indices])
 
-    def _look(self, indices: Sequence[int]) -> list[Seen]:
+    def _missing(self, indices: Sequence[int]) -> list[CriticFeatures]:
         with torch.no_grad():
             photos = self.base.to_picture(self.bank.photos(indices).x0)
 
-        def look(at_once: int) -> list[Seen]:
+        def features(at_once: int) -> list[CriticFeatures]:
             with torch.no_grad():
-                parts = [split(self.critic.look(x0)) for x0 in photos.split(at_once)]
+                parts = [split(self.critic.features(x0)) for x0 in photos.split(at_once)]
             return [seen for part in parts for seen in part]
 
-        return self.portions.attempt(look, len(indices))
+        return self.micro_batches.attempt(features, len(indices))

@@ -25,7 +25,7 @@ SPN_BYTES = 90  # per channel of the SPN
 BYTES_PER_WEIGHT = 24  # gradient, Adam's two means, and the snapshot's copy of weight and means
 
 
-class Portions:
+class MicroBatches:
     """As many pictures at once as memory allows: fewer from then on once it has run out.
 
     Attributes:
@@ -58,8 +58,8 @@ class Portions:
         return done
 
 
-def portions_for(base: Base, config: LearnConfig) -> Portions:
-    """Portions of updates that fit into half of the device's memory.
+def micro_batches_for(base: Base, config: LearnConfig) -> MicroBatches:
+    """Micro-batches of updates that fit into half of the device's memory.
 
     Not of what is free at the moment: a seed would then not give the same style every time.
     """
@@ -67,7 +67,7 @@ def portions_for(base: Base, config: LearnConfig) -> Portions:
     weights = sum(parameter.numel() for parameter in trained.values())
     room = total_memory(base.device) // 2 - BYTES_PER_WEIGHT * weights
     per_picture = base.image_size**2 * bytes_per_pixel(base.diffae.config.unet, config.spn.channels)
-    return Portions(max(1, min(config.batch_size + 1, int(room // per_picture))))
+    return MicroBatches(max(1, min(config.batch_size + 1, int(room // per_picture))))
 
 
 def bytes_per_pixel(unet: UNetConfig, spn_channels: int) -> float:

@@ -18,7 +18,7 @@ from osasis.formats.style_file import Style
 from osasis.learn.learner import StyleLearner
 from osasis.models.diffae import invert
 from osasis.models.spn import spn_term
-from osasis.stylize.model import blend, common_route, normalised
+from osasis.stylize.model import common_route, normalised, styled_model
 from osasis.stylize.model import student as student_of
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
@@ -60,7 +60,7 @@ def as_learned(base: Base, style: Style, x0: Tensor) -> Tensor:
         lambda x, t: student.diffae.eps(x, t, codes),
         invert(base.diffae, x0, z_sem, config.stylize_route),
         config.stylize_route.decoding(),
-        structure=lambda step: 0.1 * spn_term(student.spn, x0, step, index_time=False),
+        spn_term=lambda step: 0.1 * spn_term(student.spn, x0, step, index_time=False),
     ).clamp(-1, 1)
 
 
@@ -97,27 +97,27 @@ def test_strength_goes_on_beyond_1(
 def test_strength_moves_everything_that_was_learned(
     tiny_base: Base, styles: tuple[Style, Style]
 ) -> None:
-    look = blend(tiny_base, styles[0], strength=1.5)
+    model = styled_model(tiny_base, styles[0], strength=1.5)
     name = next(n for n in styles[0].tensors if n.startswith("unet."))
     before = tiny_base.diffae.unet.state_dict()[name[5:]]
-    change = look.diffae.unet.state_dict()[name[5:]] - before
+    change = model.diffae.unet.state_dict()[name[5:]] - before
     torch.testing.assert_close(change, 1.5 * styles[0].tensors[name])
     z = torch.zeros(1, 16)
-    torch.testing.assert_close(look.conditioning(z).levels[0], 1.5 * styles[0].tensors["z_style"])
+    torch.testing.assert_close(model.conditioning(z).levels[0], 1.5 * styles[0].tensors["z_style"])
 
 
 def test_a_mix_averages_changes_and_codes(tiny_base: Base, styles: tuple[Style, Style]) -> None:
     a, b = styles
-    look = blend(tiny_base, [(a, 3.0), (b, 1.0)])
+    model = styled_model(tiny_base, [(a, 3.0), (b, 1.0)])
     names = [n for n in a.tensors if n.startswith("unet.")]
-    before, after = tiny_base.diffae.unet.state_dict(), look.diffae.unet.state_dict()
+    before, after = tiny_base.diffae.unet.state_dict(), model.diffae.unet.state_dict()
     for name in names:
         expected = 0.75 * a.tensors[name] + 0.25 * b.tensors[name]
         torch.testing.assert_close(after[name[5:]] - before[name[5:]], expected)
-    codes = look.conditioning(torch.randn(2, 16))
+    codes = model.conditioning(torch.randn(2, 16))
     expected = 0.75 * a.tensors["z_style"] + 0.25 * b.tensors["z_style"]
     torch.testing.assert_close(codes.levels[1], expected.expand(2, -1))
-    assert [part.share for part in look.parts] == [0.75, 0.25]
+    assert [part.share for part in model.parts] == [0.75, 0.25]
 
 
 def test_a_style_with_itself_is_itself(
@@ -131,8 +131,8 @@ def test_a_style_with_itself_is_itself(
 def test_swapped_codes(tiny_base: Base, styles: tuple[Style, Style]) -> None:
     """Fig. 8: the style's code on the deep levels and in the middle, the photo's above."""
     z, z_style = torch.randn(1, 16), styles[0].tensors["z_style"]
-    plain = blend(tiny_base, styles[0]).conditioning(z)
-    swapped = blend(tiny_base, styles[0], swap_codes=True).conditioning(z)
+    plain = styled_model(tiny_base, styles[0]).conditioning(z)
+    swapped = styled_model(tiny_base, styles[0], swap_codes=True).conditioning(z)
     assert styles[0].manifest.style_levels == (0, 1)
     for codes, on_top, below in ((plain, z_style, z), (swapped, z, z_style)):
         assert torch.equal(codes.levels[0], on_top) and torch.equal(codes.levels[1], on_top)
