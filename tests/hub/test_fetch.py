@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from osasis import Base, Stylizer, UserError, learn_style, load_base
 from osasis.evaluate.named import ResNetStatistics
+from osasis.evaluate.peers.adain import AdainNetworks
 from osasis.hub.fetch import verify
 
 from ..conftest import picture
@@ -261,3 +262,32 @@ def test_the_network_that_names_styles_is_fetched_and_used(user: User, hub: Stan
     cpu, x = torch.device("cpu"), torch.rand(1, 3, 32, 32)
     assert torch.equal(ResNetStatistics(found, cpu)(x), ResNetStatistics(folder, cpu)(x))
     assert not any("pytorch_model" in path for _, path, _ in hub.served)
+
+
+def test_adains_networks_are_fetched_and_joined(user: User, hub: StandIn, tmp_path: Path) -> None:
+    """Published as two pickles of before torch 1.6, layers named by number, the encoder longer."""
+    torch.manual_seed(0)
+    ours = AdainNetworks().state_dict()
+    for part, extra in (("encoder", {"32.weight": torch.zeros(1)}), ("decoder", {})):
+        named = {k.removeprefix(f"{part}."): v for k, v in ours.items() if k.startswith(part)}
+        torch.save(named | extra, tmp_path / f"{part}.pth", _use_new_zipfile_serialization=False)
+        hub.files[f"{part}.pth"] = tmp_path / f"{part}.pth"
+    with Path(user.environment["OSASIS_REGISTRY"]).open("a") as file:
+        for part in ("encoder", "decoder"):
+            file.write(f"""
+[artefacts.adain-{part}]
+kind = "checkpoint"
+licence = "none"
+files = {{ "{part}.pth" = {{}} }}
+places = [{{ url = "{hub.address}/files/{part}.pth", file = "{part}.pth" }}]
+""")
+    done = user.run("models", "fetch", "adain")
+    assert done.returncode == 0, done.stderr
+    path = Path(user.run("models", "path", "adain").stdout.strip())
+    found = AdainNetworks.load(path, torch.device("cpu")).state_dict()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(found[name], tensor.half().float())
+    hub.files["encoder.pth"] = tmp_path / "decoder.pth"
+    assert user.run("models", "remove", "adain", "--forget").returncode == 0
+    wrong = user.run("models", "fetch", "adain")
+    assert wrong.returncode == 2 and "are not AdaIN's networks" in wrong.stderr

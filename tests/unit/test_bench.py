@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from osasis.base import Base
-from osasis.bench.jobs import Bench, evaluations_of, style_cost, update_name
-from osasis.bench.measure import Job, Measured, measure
+from osasis.bench.commands import Command, Ran, run_commands
+from osasis.bench.jobs import Bench, evaluations_of, peer_cost, style_cost, update_name
+from osasis.bench.measure import Job, Measured, Skipped, measure
 from osasis.bench.report import ratios
 from osasis.bench.subjects import untrained_style
 from osasis.cli.main import main
@@ -23,7 +24,8 @@ def test_the_command_writes_numbers(
     tiny_base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench"
-    assert main(["bench", "--base", str(tiny_base_path), "--rounds", "1", "-o", str(out)]) == 0
+    quick = ["--rounds", "1", "--quick", "-o", str(out)]
+    assert main(["bench", "--base", str(tiny_base_path), *quick]) == 0
     assert {p.name for p in out.iterdir()} == {"bench.json"}
     numbers = json.loads((out / "bench.json").read_text(encoding="utf-8"))
     jobs = {row["name"]: row for row in numbers["jobs"]}
@@ -48,11 +50,35 @@ def test_the_command_writes_numbers(
 
 def test_what_takes_too_long_is_named(tiny_base: Base) -> None:
     bench = Bench(tiny_base, limit=0.0)
-    names = {job.name for job in bench.jobs()}
+    names = {job.name for job in bench.jobs(peers=False)}
     assert "matrix product" in names
     assert update_name("release") not in names
     reasons = {skipped.name: skipped.reason for skipped in bench.skipped}
     assert "more than --limit 0" in reasons[update_name("release")]
+
+
+def test_commands_are_run_measured_and_their_failures_named(tmp_path: Path) -> None:
+    there, fails, needs = run_commands(
+        [
+            Command("version", ("--version",)),
+            Command("no such photo", ("stylize", "nothing.png", "--style", "goya_josefa")),
+            Command("other", ("--version",), needs="package_that_nobody_has"),
+        ],
+        tmp_path,
+    )
+    assert isinstance(there, Ran) and there.cpu_seconds > 0.01 and there.peak_memory > 10**7
+    assert isinstance(fails, Skipped) and "nothing.png" in fails.reason
+    assert needs == Skipped("other", "needs the package package_that_nobody_has")
+
+
+def test_a_peers_photo_is_extrapolated_from_differences() -> None:
+    seconds = {
+        "gatys, 1 updates": 3.0, "gatys, 3 updates": 7.0,
+        "nnst, 1 updates": 10.0, "nnst, 2 updates": 11.0, "nnst, 3 updates": 14.0,
+    }  # fmt: skip
+    # 1 s of start and 2 s an update; 9 s of looking up, 1 s an update, 4 s one of the last pass
+    assert peer_cost(seconds) == {"gatys": 1 + 500 * 2, "nnst": 9 + 200 * 1 + 200 * 4}
+    assert peer_cost({"adain": 0.5}) == {"adain": 0.5}
 
 
 def test_jobs_are_interleaved() -> None:

@@ -36,7 +36,11 @@ from osasis.evaluate.metrics import directional_similarity, metric_names, style_
 from osasis.evaluate.named import ResNetStatistics, StyleNamer
 from osasis.evaluate.networks import NETWORKS, parse_networks
 from osasis.evaluate.painters import Painters, folder_outputs, learn_config
-from osasis.evaluate.peers import Gatys, GatysConfig, _gram, check_peer, colour_transfer
+from osasis.evaluate.peers.adain import Adain, AdainConfig, AdainNetworks, adain
+from osasis.evaluate.peers.colour import colour_transfer
+from osasis.evaluate.peers.gatys import Gatys, GatysConfig, _gram
+from osasis.evaluate.peers.nnst import Nnst, NnstConfig, collapse, laplacian, nearest, sides
+from osasis.evaluate.peers.run import Peers, settings
 from osasis.evaluate.structure import DinoKeys, VggStructure
 from osasis.evaluate.tables import Estimate, Resampler, art_fid
 from osasis.formats.style_file import load_style
@@ -310,7 +314,9 @@ def test_the_same_photo_gets_the_same_density(tiny_base: Base) -> None:
 
 
 def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
-    assert set(experiments()) == {"table1", "table2", "fig3", "fig5", "fig8", "fig9"}
+    assert set(experiments()) == {
+        "table1", "table2", "fig3", "fig5", "fig8", "fig9", "peers", "peers_slow",
+    }  # fmt: skip
     for path in experiments().values():
         config = load_evaluation(path, photos=tmp_path, styles={"a": tmp_path}, preset="paper")
         assert config.size == 256
@@ -318,7 +324,7 @@ def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
             if method.kind == "preset":
                 assert learn_config(method).preset == "paper"
             if method.kind == "peer":
-                check_peer(method.value, method.options.get("set", {}))
+                settings(method.value, method.options.get("set", {}))
     weights = [
         learn_config(m).spn.weight
         for m in load_evaluation(
@@ -349,16 +355,16 @@ def test_wrong_configurations_say_what_is_wrong(tmp_path: Path, text: str, messa
 
 
 def test_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:
-    for settings in ({"lamda": 1}, {"spn": {"wieght": 1}}):
+    for changes in ({"lamda": 1}, {"spn": {"wieght": 1}}):
         with pytest.raises(UserError, match="there is no setting"):
-            learn_config(Method("a", "preset", "fast", {"set": settings}))
+            learn_config(Method("a", "preset", "fast", {"set": changes}))
     for value in ({"direction_windows": 0}, {"learn_route": {"t0_ratio": 2.0}}):
         with pytest.raises(UserError, match="must"):
             learn_config(Method("a", "preset", "paper", {"set": value}))
     with pytest.raises(UserError, match="no setting 'stps'"):
-        check_peer("gatys", {"stps": 3})
+        settings("gatys", {"stps": 3})
     with pytest.raises(UserError, match="no peer"):
-        check_peer("gatsy", {})
+        settings("gatsy", {})
     with pytest.raises(UserError, match="NAME=FILE"):
         parse_networks(["sfce=x"])
     with pytest.raises(UserError, match="no style images"):
@@ -415,7 +421,7 @@ def test_a_preset_that_changed_makes_outputs_anew(
 ) -> None:
     config = EvaluationConfig("", (), tmp_path, {})
     method = Method("ours", "preset", "fast")
-    painters = Painters(config, tmp_path, CPU)
+    painters = Painters(config, tmp_path, {}, CPU)
     painters.base = tiny_base
     before = method.slug(painters.identity(method))
     assert method.slug(painters.identity(method)) == before
@@ -435,7 +441,7 @@ def test_a_preset_learns_on_the_photos_it_is_given(tmp_path: Path, tiny_base: Ba
     )
     config = load_evaluation(tmp_path / "m.toml")
     [method] = config.methods
-    painters = Painters(config, tmp_path / "styles", CPU)
+    painters = Painters(config, tmp_path / "styles", {}, CPU)
     painters.base = tiny_base
     painters.check(method)
     list(painters.learn(method, tmp_path / "style.png", "s"))
@@ -446,7 +452,7 @@ def test_a_preset_learns_on_the_photos_it_is_given(tmp_path: Path, tiny_base: Ba
     assert painters.identity(drawn) != painters.identity(method)
     before = painters.identity(method)
     picture(4, 40).save(folder / "2.png")
-    again = Painters(config, tmp_path / "styles", CPU)
+    again = Painters(config, tmp_path / "styles", {}, CPU)
     again.base = tiny_base
     assert again.identity(method) != before
 
@@ -486,3 +492,48 @@ def test_gatys_brings_the_gram_matrices_nearer() -> None:
     with torch.no_grad():
         assert distance(made) < 0.7 * distance(photo)
     assert torch.equal(made, Gatys(trunk, style, GatysConfig(steps=6))(photo))
+
+
+def test_the_two_ends_are_the_photo_and_the_style() -> None:
+    photo, style, peers = picture(1, 32), picture(2, 32), Peers({}, CPU)
+    assert peers.of("photo", {}, style)(photo) is photo
+    assert peers.of("style", {}, style)(photo) is style
+    with pytest.raises(UserError, match="adain is not here"):
+        peers.identity("adain", {})
+
+
+def test_adain_gives_the_styles_means_and_deviations() -> None:
+    torch.manual_seed(0)
+    content, style = torch.randn(1, 5, 9, 9), 3 * torch.randn(1, 5, 7, 7) + 2
+    made = adain(content, style)
+    torch.testing.assert_close(made.mean((2, 3)), style.mean((2, 3)))
+    torch.testing.assert_close(made.std((2, 3)), style.std((2, 3)), rtol=1e-4, atol=1e-4)
+    networks = AdainNetworks()
+    photo, other = to_tensor(face(32)), to_tensor(picture(2, 32))
+    in_own_style = Adain(networks, photo, AdainConfig())(photo)
+    torch.testing.assert_close(in_own_style, Adain(networks, other, AdainConfig(alpha=0))(photo))
+    assert not torch.equal(in_own_style, Adain(networks, other, AdainConfig())(photo))
+
+
+def test_nnst_takes_the_nearest_features_and_keeps_a_photo_in_its_own_style() -> None:
+    style = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])  # of mean 0
+    features = torch.tensor([[9.0, 0.1, -9.1], [0.1, 5.0, -5.1]])
+    assert torch.equal(nearest(features, style), style)
+    x = to_tensor(picture(5, 96))
+    assert sides(96) == [48, 96] and len(laplacian(x)) == 3
+    torch.testing.assert_close(collapse(laplacian(x)), x)
+
+    trunk, photo = load_judges().trunk, to_tensor(face(64))
+    config = NnstConfig(steps=4, split_steps=2, rotations=1)
+    own = Nnst(trunk, photo, config)(photo)
+    painted = Nnst(trunk, to_tensor(picture(7, 64)), config)(photo)
+    assert own.shape == photo.shape and float(painted.abs().max()) <= 1
+    statistics = load_judges().statistics
+
+    def likeness(x: Tensor, y: Tensor) -> float:
+        return float(F.cosine_similarity(statistics(x), statistics(y)))
+
+    with torch.no_grad():
+        style_image = to_tensor(picture(7, 64))
+        assert likeness(painted, style_image) > likeness(photo, style_image) + 0.01
+        assert likeness(own, photo) > likeness(painted, photo) + 0.01

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
 
 from osasis.base import Base
 from osasis.bench.measure import Job, Skipped, seconds_of
 from osasis.bench.subjects import untrained_style
+from osasis.config import artefacts
 from osasis.config.presets import EMBEDDED, PRESETS, LearnConfig
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
+from osasis.evaluate.peers.gatys import GatysConfig
+from osasis.evaluate.peers.nnst import NnstConfig
+from osasis.evaluate.peers.run import Peers
 from osasis.formats.style_file import load_style
 from osasis.imaging.tensors import to_images
 from osasis.learn.learner import StyleLearner
@@ -60,8 +66,12 @@ class Bench:
         self._evaluate(1)()
         self.evaluation_seconds = seconds_of(self._evaluate(1))
 
-    def jobs(self) -> list[Job]:
-        """What can be measured here within the limit; the rest is in `skipped`."""
+    def jobs(self, *, peers: bool = True) -> list[Job]:
+        """What can be measured here within the limit; the rest is in `skipped`.
+
+        Args:
+            peers: also updates of peers, see `peer_cost`.
+        """
         planned = [(Job("python and import osasis", import_osasis), 0.0), (self._matrix(), 0.0)]
         planned += [(self._batch(n), n) for n in BATCHES]
         planned += [self._resolution(factor) for factor in RESOLUTIONS]
@@ -70,6 +80,7 @@ class Bench:
         planned += [self._stylize("fast", n, mixed=True) for n in PHOTOS]
         planned += [(self._switch(), 0.0)]
         planned += [self._update(preset) for preset in COMPARED]
+        planned += [(job, 0.0) for job in peer_jobs(self.base)] if peers else []
         return [job for job, cost in planned if self._affordable(job, cost)]
 
     def _affordable(self, job: Job, evaluations: float) -> bool:
@@ -148,6 +159,45 @@ class Bench:
         images = config.batch_size + 1  # the style branch is one more
         prepare, step = learning_step(self.base, config)
         return Job(update_name(preset), step, TRAINED * images, prepare=prepare), TRAINED * images
+
+
+def peer_jobs(base: Base) -> list[Job]:
+    """Short runs of peers on a photo of the base's size, from which `peer_cost` follows."""
+    peers = Peers({}, base.device)
+    side = (base.image_size, base.image_size)
+    photo, style = Image.linear_gradient("L"), Image.radial_gradient("L")
+    photo, style = (picture.convert("RGB").resize(side) for picture in (photo, style))
+    runs: dict[str, tuple[str, dict[str, float]]] = {
+        f"{name}, {updates} updates": (name, options)
+        for name, updates, options in (
+            ("gatys", 1, {"steps": 1}),
+            ("gatys", 3, {"steps": 3}),
+            ("nnst", 1, {"steps": 1, "split_steps": 0}),
+            ("nnst", 2, {"steps": 2, "split_steps": 0}),
+            ("nnst", 3, {"steps": 1, "split_steps": 1}),
+        )
+    }
+    if artefacts.fetched("adain") is not None:
+        runs["adain"] = ("adain", {})
+    return [
+        Job(title, partial(peers.of(name, options, style), photo))
+        for title, (name, options) in runs.items()
+    ]
+
+
+def peer_cost(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of a photo at full length, by peer, from those of `peer_jobs`; those there are.
+
+    What an update costs is the difference of two runs; a style costs next to nothing.
+    """
+    cost = {"adain": seconds["adain"]} if "adain" in seconds else {}
+    if "gatys, 1 updates" in seconds:
+        one, three = (seconds[f"gatys, {n} updates"] for n in (1, 3))
+        cost["gatys"] = one + (GatysConfig().steps - 1) * (three - one) / 2
+        once, twice, split = (seconds[f"nnst, {n} updates"] for n in (1, 2, 3))
+        full = NnstConfig()
+        cost["nnst"] = once + (full.steps - 1) * (twice - once) + full.split_steps * (split - once)
+    return cost
 
 
 def import_osasis() -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from osasis._version import __version__
+from osasis.bench.commands import Ran
 from osasis.bench.jobs import (
     COMPARED,
     PEAK,
@@ -20,6 +23,7 @@ from osasis.bench.jobs import (
     Bench,
     evaluations_of,
     judged_here,
+    peer_cost,
     style_cost,
     update_name,
 )
@@ -28,7 +32,7 @@ from osasis.config.presets import PRESETS
 from osasis.files import atomic_path
 
 
-def report(bench: Bench, found: list[Measured], command: str) -> dict[str, Any]:
+def report(bench: Bench, found: list[Measured], ran: list[Ran], command: str) -> dict[str, Any]:
     """Everything that was measured and what follows from it, ready for JSON."""
     by_name = {m.name: m for m in found}
     return {
@@ -50,6 +54,10 @@ def report(bench: Bench, found: list[Measured], command: str) -> dict[str, Any]:
         "jobs": [_row(m, by_name[PEAK]) for m in found],
         "per_photo": _per_photo(by_name),
         "per_style": _per_style(bench, by_name),
+        "peers_cpu_seconds_per_photo": peer_cost(
+            {m.name: statistics.median(m.cpu_seconds) for m in found}
+        ),
+        "commands": [asdict(r) for r in ran],
         "not_measured": [asdict(s) for s in bench.skipped],
     }
 
@@ -112,9 +120,6 @@ def processor() -> str:
 
 def print_report(numbers: dict[str, Any]) -> None:
     """The table, and what follows from it, on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(title=f"{numbers['network']}, {numbers['machine']['device']}")
     table.add_column("what", no_wrap=True)
     for column in ("s", "range", "CPU s", "evals", "of peak", "MiB"):
@@ -132,8 +137,24 @@ def print_report(numbers: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
+    if numbers["commands"]:
+        console.print(_commands_table(numbers["commands"]))
     for line in findings(numbers):
         console.print(line, highlight=False)
+
+
+def _commands_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="whole commands, once, start-up included")
+    table.add_column("what", no_wrap=True)
+    for column in ("s", "CPU s", "CPU s a picture", "MiB"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        each = f"{row['cpu_seconds'] / row['count']:.3g}" if row["count"] > 1 else ""
+        memory = f"{row['peak_memory'] / 2**20:.0f}"
+        table.add_row(
+            row["name"], f"{row['seconds']:.3g}", f"{row['cpu_seconds']:.3g}", each, memory
+        )
+    return table
 
 
 def findings(numbers: dict[str, Any]) -> list[str]:
@@ -155,6 +176,11 @@ def findings(numbers: dict[str, Any]) -> list[str]:
             f"{cost['further_style']:.4g} s each further one."
         )
     lines.append(f"fast learns a style {style['times_faster_style']:.3g} times faster.")
+    lines += [
+        f"A photo with the peer {name}: {seconds:.3g} CPU s"
+        + ("." if name == "adain" else ", extrapolated to its full length.")
+        for name, seconds in numbers["peers_cpu_seconds_per_photo"].items()
+    ]
     lines.append(f"A style file of fast: {numbers['style_file_bytes'] / 1e6:.2f} MB.")
     lines += [f"Not measured: {s['name']}: {s['reason']}" for s in numbers["not_measured"]]
     return lines

@@ -36,10 +36,10 @@ A TOML file names photos, styles and methods; folders in it are relative to it:
   folder = "theirs"                    # theirs/STYLE/PHOTO.png, of any program
   [[methods]]
   name = "Gatys"
-  peer = "gatys"                       # or colour: the style's colours, nothing else
+  peer = "nnst"                        # or gatys, adain, colour; photo and style: the two ends
 
 Networks that are not shipped come from `osasis models fetch`, or with --network NAME=FILE, NAME one
-of inception, art-inception, lpips, sface, arcface, dino, clip, resnet18.
+of inception, art-inception, lpips, sface, arcface, dino, clip, resnet18, adain.
 Ctrl-C keeps everything; the same command goes on.
 """
 

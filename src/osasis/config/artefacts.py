@@ -20,7 +20,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-KINDS = ("file", "folder", "tensors", "checkpoint", "base", "lpips", "page")
+KINDS = ("file", "folder", "tensors", "checkpoint", "base", "lpips", "adain", "page")
 PLACE_KINDS = ("hub", "url", "drive", "page")
 
 

@@ -26,6 +26,7 @@ METHOD_KINDS = {
     "reconstruct": {"set", "seed"},
 }
 DEFAULT_SIZE = 256
+SHIPPED = Path("shipped")  # in place of a folder: the pictures of the learned styles in the package
 _KEYS = {"title", "size", "photos", "styles", "metrics", "methods", "base", "bootstrap", "among"}
 
 
@@ -79,7 +80,8 @@ class EvaluationConfig:
         title: heading of the report.
         methods: the rows.
         photos: folder of photos, or one photo.
-        styles: folders of style images by the name of their source; empty for reconstructions.
+        styles: folders of style images, or `SHIPPED`, by the name of their source; empty for
+            reconstructions.
         size: side in pixels at which everything is measured.
         metrics: names of metrics; None takes all whose networks are there.
         base: base of the presets, by name or path.
@@ -119,7 +121,10 @@ def load_evaluation(
     raw = _read(path)
     here = path.parent
     _known(raw, _KEYS, str(path))
-    places = {k: here / str(v) for k, v in _table(raw, "styles", path).items()}
+    places = {
+        k: SHIPPED if v == str(SHIPPED) else here / str(v)
+        for k, v in _table(raw, "styles", path).items()
+    }
     places = dict(styles) if styles else places
     where = photos or (here / str(raw["photos"]) if "photos" in raw else None)
     if where is None:

@@ -22,7 +22,7 @@ from osasis.perception.clip import quiet
 
 @dataclass(frozen=True)
 class Network:
-    """A network that judges.
+    """A network that judges, or that a peer needs.
 
     Attributes:
         title: its name in reports.
@@ -44,6 +44,7 @@ NETWORKS = {
     "dino": Network("DINO ViT-B/8", "dino-vitb8"),
     "clip": Network("CLIP", "clip-vit-b32"),
     "resnet18": Network("ResNet18 (ImageNet)", "resnet18"),
+    "adain": Network("AdaIN, encoder and decoder (a peer, no judge)", "adain"),
 }
 
 

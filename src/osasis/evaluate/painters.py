@@ -20,7 +20,7 @@ from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method
 from osasis.evaluate.density import reconstruct
-from osasis.evaluate.peers import check_peer, run_peer
+from osasis.evaluate.peers.run import Peers
 from osasis.files import sha256
 from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
@@ -29,8 +29,6 @@ from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
 from osasis.learn.photo_bank import squares_of
-from osasis.perception.judges import load_judges
-from osasis.perception.vgg import VggTrunk
 from osasis.stylize.stylizer import Stylizer
 
 STYLIZE_OPTIONS = {
@@ -51,22 +49,26 @@ class Painters:
     Args:
         config: the evaluation.
         folder: where learned styles are kept.
+        networks: files of networks by name, for peers that need some.
         device: where to compute; None takes the best there is.
     """
 
-    def __init__(self, config: EvaluationConfig, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        folder: Path,
+        networks: Mapping[str, Path],
+        device: torch.device,
+    ) -> None:
         self._config, self._folder, self._device = config, folder, device
         self._context_kept: tuple[object, LearningContext] | None = None
+        self._peers = Peers(networks, device)
         self._squares_kept: dict[tuple[str, int], Tensor] = {}
 
     @cached_property
     def base(self) -> Base:
         """The evaluation's base."""
         return load_base(self._config.base, device=str(self._device))
-
-    @cached_property
-    def _trunk(self) -> VggTrunk:
-        return load_judges(device=self._device).trunk
 
     def identity(self, method: Method, style: Path | None = None) -> str:
         """What outputs depend on beside what the method says: the base, and this version's numbers.
@@ -80,7 +82,7 @@ class Painters:
         if method.kind == "preset":
             return f"{self.base.hash} {learn_config(method)!r} {self._context(method).bank.content}"
         if method.kind == "peer":
-            return repr(check_peer(method.value, method.options.get("set", {})))
+            return self._peers.identity(method.value, method.options.get("set", {}))
         if method.kind == "learned" and style is not None:
             return f"{self.base.hash} {sha256(learned_file(method, style))}"
         return self.base.hash if method.kind in ("learned", "reconstruct") else ""
@@ -108,7 +110,7 @@ class Painters:
         if method.kind == "preset":
             self._context(method)
         elif method.kind == "peer":
-            check_peer(method.value, method.options.get("set", {}))
+            self._peers.identity(method.value, method.options.get("set", {}))
         elif method.kind == "reconstruct" and method.value not in ("full", "stochastic"):
             raise UserError(f"{method.name}: reconstruct is 'full' or 'stochastic'")
 
@@ -156,12 +158,10 @@ class Painters:
         elif style is None:
             raise ValueError(f"{method.name} needs a style image")
         elif method.kind == "peer":
-            size = self._config.size
-            options = method.options.get("set", {})
-            target = fit_square(load_image(style), size)
+            size, options = self._config.size, method.options.get("set", {})
+            redraw = self._peers.of(method.value, options, fit_square(load_image(style), size))
             for photo in photos:
-                content = fit_square(load_image(photo), size)
-                yield run_peer(method.value, options, content, target, self._trunk, self._device)
+                yield redraw(fit_square(load_image(photo), size))
         else:
             yield from self._redraw(method, self._style(method, style, name), photos)
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from osasis.config.catalogue import assets
+from osasis.config.catalogue import assets, list_styles
 from osasis.errors import UserError
 from osasis.evaluate.cache import ScoreCache
-from osasis.evaluate.config import EvaluationConfig, Method
+from osasis.evaluate.config import SHIPPED, EvaluationConfig, Method
 from osasis.evaluate.inception import InceptionFeatures
 from osasis.evaluate.metrics import (
     METRICS,
@@ -124,12 +124,14 @@ class Evaluation:
         self.photos = find_images([config.photos])
         _refuse_same_names(self.photos, "photos")
         self._output_names = [f"{p.stem}-{_digest(p)}.png" for p in self.photos]
-        self.styles = {k: find_images([v]) for k, v in config.styles.items()}
+        self.styles = {
+            k: _shipped() if v == SHIPPED else find_images([v]) for k, v in config.styles.items()
+        }
         for name, styles in self.styles.items():
             _refuse_same_names(styles, f"styles of {name}")
         self._lineup = [*find_images(list(config.among or [assets() / "styles"]))]
         self._lineup += [path for paths in self.styles.values() for path in paths]
-        self._painters = Painters(config, out / "styles", device)
+        self._painters = Painters(config, out / "styles", networks, device)
         self._cache = ScoreCache(out / "cache")
         self._made_do: Counter[str] = Counter()  # scores that needed a substitute, by metric
         for method in config.methods:
@@ -309,6 +311,11 @@ class Evaluation:
         }
         self.result.infos[product]["samples"] = self.result.infos[info.key]["samples"]
         return {name: found, product: art_fid(row[part], found)}
+
+
+def _shipped() -> list[Path]:
+    """The pictures that the learned styles in the package were learned from."""
+    return [assets() / "styles" / f"{style.stem}.webp" for style in list_styles()]
 
 
 def _digest(path: Path) -> str:

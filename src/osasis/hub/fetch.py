@@ -47,8 +47,8 @@ def fetch(name: str, given: Sequence[str] = (), report: Report = silent) -> Path
         raise by_hand(entry, [])
     if entry.kind == "base":
         installed = _base(entry, given, lock, report)
-    elif entry.kind == "lpips":
-        installed = _lpips(entry, given, lock, report)
+    elif entry.kind in ("lpips", "adain"):
+        installed = _joined(entry, given, lock, report)
     elif entry.kind == "folder":
         installed = _folder(entry, given, lock, report)
     else:
@@ -128,12 +128,16 @@ def _base(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> 
     return {"folder": f"models/{entry.name}", "files": {WEIGHTS: sha256(folder / WEIGHTS)}}
 
 
-def _lpips(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:
-    from osasis.hub.lpips import build_lpips
+def _joined(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:
+    """One file of ours, made of two published ones."""
+    if entry.kind == "lpips":
+        from osasis.hub.lpips import build_lpips as build
+    else:
+        from osasis.hub.adain import build_adain as build
 
-    vgg, heads = (obtain(known.artefact(part), given, lock, report) for part in entry.parts)
+    first, second = (obtain(known.artefact(part), given, lock, report) for part in entry.parts)
     target = models_folder(entry.name) / WEIGHTS
-    build_lpips(vgg.path, heads.path, target)
+    build(first.path, second.path, target)
     for part in entry.parts:
         shutil.rmtree(data_folder() / "downloads" / part, ignore_errors=True)
     return {"folder": f"models/{entry.name}", "files": {WEIGHTS: sha256(target)}}

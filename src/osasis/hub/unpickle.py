@@ -21,7 +21,7 @@ from osasis.hub.download import refuse_web_page
 
 MAX_BYTES = 16_000_000_000  # of a checkpoint
 OLD_MAGIC = b"\x80\x02"
-MAX_OLD = 100_000
+MAX_OLD = 100_000_000
 MAX_PICKLE = 64_000_000  # of the part that is not numbers
 MAX_ENTRIES = 100_000
 MEMORY = 6_000_000_000  # bytes beside the file itself
@@ -52,8 +52,8 @@ def unpickle(
     Args:
         path: file of `torch.save`, in its zip format.
         keep: beginnings of the names to keep; "" keeps every tensor.
-        before_zip: also read the format before torch 1.6, of at most 100 kB, whose contents cannot
-            be looked at beforehand: for small files whose hash is known.
+        before_zip: also read the format before torch 1.6, of at most 100 MB, whose contents cannot
+            be looked at beforehand: for files whose hash is known.
 
     Raises:
         UserError: it is no such file.

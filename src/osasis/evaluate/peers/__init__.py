@@ -1,0 +1,1 @@
+"""Stylizers that are not ours, to stand beside: each written from its paper."""
