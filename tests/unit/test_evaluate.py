@@ -41,7 +41,7 @@ from osasis.evaluate.peers.colour import colour_transfer
 from osasis.evaluate.peers.gatys import Gatys, GatysConfig, _gram
 from osasis.evaluate.peers.nnst import Nnst, NnstConfig, collapse, laplacian, nearest, sides
 from osasis.evaluate.peers.run import Peers, settings
-from osasis.evaluate.structure import DinoKeys, VggStructure
+from osasis.evaluate.structure import DinoKeys, VggStructure, face_only
 from osasis.evaluate.tables import Estimate, Resampler, art_fid
 from osasis.formats.style_file import load_style
 from osasis.imaging.faces import FaceDetector
@@ -172,9 +172,9 @@ def test_vgg_structure_features_are_relu4_1() -> None:
     found = VggStructure(trunk)(x)
     assert found.shape == (1, 784, 512)
     torch.testing.assert_close(found[0, 29], y[0, :, 1, 1])
-    face_only = VggStructure(trunk, face=True)(x)
-    assert face_only.shape == (1, 15 * 16, 512)
-    torch.testing.assert_close(face_only[0, 0], y[0, :, 7, 6])  # .25 and .22 of 28, rounded down
+    face = face_only(found)
+    assert face.shape == (1, 15 * 16, 512)
+    torch.testing.assert_close(face[0, 17], y[0, :, 8, 7])  # from .25 and .22 of 28 on
 
 
 # which style it is

@@ -168,14 +168,11 @@ def peer_jobs(base: Base) -> list[Job]:
     photo, style = Image.linear_gradient("L"), Image.radial_gradient("L")
     photo, style = (picture.convert("RGB").resize(side) for picture in (photo, style))
     runs: dict[str, tuple[str, dict[str, float]]] = {
-        f"{name}, {updates} updates": (name, options)
-        for name, updates, options in (
-            ("gatys", 1, {"steps": 1}),
-            ("gatys", 3, {"steps": 3}),
-            ("nnst", 1, {"steps": 1, "split_steps": 0}),
-            ("nnst", 2, {"steps": 2, "split_steps": 0}),
-            ("nnst", 3, {"steps": 1, "split_steps": 1}),
-        )
+        "gatys, 1 updates": ("gatys", {"steps": 1}),
+        "gatys, 3 updates": ("gatys", {"steps": 3}),
+        "nnst, 1 updates": ("nnst", {"steps": 1, "split_steps": 0}),
+        "nnst, 2 updates": ("nnst", {"steps": 2, "split_steps": 0}),
+        "nnst, 3 updates": ("nnst", {"steps": 1, "split_steps": 1}),
     }
     if artefacts.fetched("adain") is not None:
         runs["adain"] = ("adain", {})

@@ -135,6 +135,7 @@ class MetricFactory:
         self._given, self._device = given, device
         self._photos, self._photos_id, self._lineup = photos, photos_id, lineup
         self._namer_kept: StyleNamer | None = None
+        self._vgg_kept: tuple[Pictures, Tensor] | None = None
         self._judges: VggJudges = load_judges(device=device)
         self._clip: Embedder | None = None
 
@@ -201,24 +202,32 @@ class MetricFactory:
         return Metric(info, lambda p: similarity(p.output, p.photo), lambda: not similarity.found)
 
     def _structure(self, name: str, network: str) -> Metric:
-        from osasis.evaluate.structure import DinoKeys, VggStructure
+        from osasis.evaluate.structure import DinoKeys, face_only
         from osasis.perception.similarity import structure_distance
 
-        features: Callable[[Tensor], Tensor] = (
-            VggStructure(self._judges.trunk, face=network.endswith("-face"))
-            if network != "dino"
-            else DinoKeys(self._path("dino"), self._device)
-        )
-        what = "DINO keys" if network == "dino" else "VGG16 relu4_1"
-        what += ", face only" * network.endswith("-face")
+        face = network.endswith("-face")
+        what = "DINO keys" if network == "dino" else "VGG16 relu4_1" + ", face only" * face
         resize = "bilinear, antialiased, to 224 x 224"
         info = self._info(name, f"Structure distance ({what})", resize, "lower", False)
+        keys = DinoKeys(self._path("dino"), self._device) if network == "dino" else None
 
         def score(p: Pictures) -> float:
-            both = features(torch.cat([self._tensor(p.output), self._tensor(p.photo)]))
+            both = self._vgg_features(p) if keys is None else keys(self._both(p))
+            both = face_only(both) if face else both
             return float(structure_distance(both[:1], both[1:]))
 
         return Metric(info, score)
+
+    def _vgg_features(self, p: Pictures) -> Tensor:
+        """Of output and photo, once for what is measured of them whole and of the face."""
+        from osasis.evaluate.structure import VggStructure
+
+        if self._vgg_kept is None or self._vgg_kept[0] is not p:
+            self._vgg_kept = p, VggStructure(self._judges.trunk)(self._both(p))
+        return self._vgg_kept[1]
+
+    def _both(self, p: Pictures) -> Tensor:
+        return torch.cat([self._tensor(p.output), self._tensor(p.photo)])
 
     def _embedding(self, name: str, family: str, network: str) -> Metric:
         embedder = self._judges.statistics if network == "vgg16" else self._clip_embedder()

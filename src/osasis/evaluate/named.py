@@ -101,11 +101,13 @@ class StyleNamer:
 
     def _of(self, picture: Image.Image) -> Tensor:
         name = picture_id(picture)
-        if name not in self._known:
+        found = self._known.pop(name, None)
+        if found is None:
+            found = self._network(to_tensor(picture).to(self._device))
             if len(self._known) >= _KEPT:
                 del self._known[next(iter(self._known))]
-            self._known[name] = self._network(to_tensor(picture).to(self._device))
-        return self._known[name]
+        self._known[name] = found  # the one used last is the last to go
+        return found
 
 
 def picture_id(picture: Image.Image) -> str:

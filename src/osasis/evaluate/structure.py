@@ -10,34 +10,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osasis.evaluate.networks import imagenet, load_hub_model
-from osasis.perception.vgg import VggTrunk
+from osasis.perception.vgg import RELU4_1, VggTrunk
 
 DINO_SIZE = 224
 FACE = (slice(7, 22), slice(6, 22))  # of 28 x 28: y .25 to .80, x .22 to .78 of the square
-_RELU4_1 = 19  # layers of `VggTrunk.features` up to relu4_1
 
 
 class VggStructure:
-    """Features of VGG16 relu4_1 at 224 x 224: 784 positions. Not the paper's, but always here.
+    """Features of VGG16 relu4_1 at 224 x 224: 784 positions. Not the paper's, but always here."""
 
-    Args:
-        trunk: the network.
-        face: give the 240 positions only where a photo framed like FFHQ has its face.
-    """
-
-    def __init__(self, trunk: VggTrunk, *, face: bool = False) -> None:
-        self._trunk, self._face = trunk, face
-        self._layers = list(trunk.features.children())[:_RELU4_1]
+    def __init__(self, trunk: VggTrunk) -> None:
+        self._trunk = trunk
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Features (B, 784 or 240, 512) of (B, 3, H, W) pictures in [-1, 1]."""
-        y = (_resized(x) - self._trunk.shift) / self._trunk.scale
-        for layer in self._layers:
-            y = layer(y)
-        if self._face:
-            y = y[:, :, FACE[0], FACE[1]]
+        """Features (B, 784, 512) of (B, 3, H, W) pictures in [-1, 1]."""
+        [y] = self._trunk.layers(_resized(x), [RELU4_1])
         return y.flatten(2).transpose(1, 2)
+
+
+def face_only(features: Tensor) -> Tensor:
+    """Of (B, 784, C) the 240 positions where a photo framed like FFHQ has its face."""
+    square = features.unflatten(1, (28, 28))
+    return square[:, FACE[0], FACE[1]].flatten(1, 2)
 
 
 class DinoKeys:

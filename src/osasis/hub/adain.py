@@ -27,7 +27,8 @@ def build_adain(encoder: Path, decoder: Path, output: Path) -> None:
         UserError: their tensors are not those of AdaIN.
         OsasisError: a file is refused, or cannot be written.
     """
-    networks, weights = AdainNetworks(), {}
+    networks = AdainNetworks()
+    weights: dict[str, Tensor] = {}
     for part, path in (("encoder", encoder), ("decoder", decoder)):
         ours, theirs = list(getattr(networks, part).state_dict()), _in_order(path)
         if part == "encoder":

@@ -130,11 +130,10 @@ def _base(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> 
 
 def _joined(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:
     """One file of ours, made of two published ones."""
-    if entry.kind == "lpips":
-        from osasis.hub.lpips import build_lpips as build
-    else:
-        from osasis.hub.adain import build_adain as build
+    from osasis.hub.adain import build_adain
+    from osasis.hub.lpips import build_lpips
 
+    build = build_lpips if entry.kind == "lpips" else build_adain
     first, second = (obtain(known.artefact(part), given, lock, report) for part in entry.parts)
     target = models_folder(entry.name) / WEIGHTS
     build(first.path, second.path, target)

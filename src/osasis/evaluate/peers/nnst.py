@@ -64,9 +64,7 @@ class Nnst:
             with torch.no_grad():
                 sought = self._features(c.content * small + (1 - c.content) * drawn)
                 target = nearest(torch.cat(sought), torch.cat(layers))
-            drawn = self._optimise(
-                drawn, c.steps, lambda seen, _, to=target: ([torch.cat(seen)], [to])
-            )
+            drawn = self._optimise(drawn, c.steps, _towards(target))
         found: list[Tensor] = []
 
         def layer_by_layer(seen: list[Tensor], step: int) -> tuple[list[Tensor], list[Tensor]]:
