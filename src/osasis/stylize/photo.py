@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from osasis.imaging.faces import Face
+from osasis.imaging.light import darkened, exposure, lit
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.photo_file import Photo
 from osasis.imaging.squares import Prepared, Redrawn, Squares
@@ -63,14 +64,20 @@ class PhotoStylizer:
         self, squares: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> Iterator[list[np.ndarray]]:
         """The same, batch after batch, so that it can be stopped between them."""
+        lights = [exposure(square) for square in squares]
+        if self.fit == "tiles" and lights:  # neighbours are drawn alike
+            lights = [min(lights)] * len(lights)
         step = self.stylizer.batch_size
         if squares:
             larger = squares[0].shape[0] * squares[0].shape[1] / self.stylizer.base.image_size**2
             step = max(1, int(step / larger))
         for start in range(0, len(squares), step):
-            chunk = [to_tensor(Image.fromarray(s)) for s in squares[start : start + step]]
+            here = lights[start : start + step]
+            bright = map(lit, squares[start : start + step], here)
+            chunk = [to_tensor(Image.fromarray(square)) for square in bright]
             x = self.stylizer.stylize(torch.cat(chunk), seeds=seeds[start : start + step])
-            yield [np.asarray(image) for image in to_images(x)]
+            drawn = [np.asarray(image) for image in to_images(x)]
+            yield [darkened(p, light) for p, light in zip(drawn, here, strict=True)]
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""

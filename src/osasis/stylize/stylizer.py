@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.stylize.decode import decode
 from osasis.stylize.edit import EDIT_ROUTE, Edit
-from osasis.stylize.model import Styles, common_route, styled_model
+from osasis.stylize.floor import LightFloor
+from osasis.stylize.model import Styles, common_route, normalised, styled_model
 
 MAX_BATCH = 16
 BYTES_PER_PIXEL = 6_000  # measured peak of one evaluation of a patched base per pixel, rounded up
@@ -70,6 +72,7 @@ class Stylizer:
         route = common_route(style, EDIT_ROUTE)
         self._route = base.unclipped(route if c.t0 is None else route.until(c.t0))
         self._base, self._edits, self._batch_size = base, tuple(edits), batch_size
+        self._styles = normalised(style)
 
     @property
     def base(self) -> Base:
@@ -184,7 +187,16 @@ class Stylizer:
             )
             with torch.no_grad():
                 pictures = base.to_picture(decoded)
-        return pictures.float().clamp(-1, 1)
+        with torch.no_grad():
+            result = pictures.float().clamp(-1, 1)
+            if base.regions is None:
+                return result
+            seen = base.region_maps(base.squeeze(photo)) if maps is None else maps
+            return self._floor(x0, result, seen)
+
+    @cached_property
+    def _floor(self) -> LightFloor:
+        return LightFloor(self._base, self._styles)
 
     def _seen_small(self, pictures: Tensor, x0: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Region maps, if a style asks for them, and codes of pictures larger than the base's.

@@ -1,0 +1,62 @@
+"""No region of a face becomes much darker than it was, unless the painting is as dark there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from osasis.base import Base
+from osasis.formats.style_file import Style
+from osasis.imaging.tensors import fit_square, to_tensor
+
+_KEPT = 0.6  # of a region's light
+_MOST = 4.0  # gain
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class LightFloor:
+    """Lightens regions of results that lost too much light (engineering choice).
+
+    Args:
+        base: with a network of regions.
+        styles: with their shares, which add up to 1; none where the base itself decodes.
+    """
+
+    @torch.no_grad()
+    def __init__(self, base: Base, styles: list[tuple[Style, float]]) -> None:
+        self._luma = torch.tensor(_LUMA, device=base.device).view(1, 3, 1, 1)
+        self._allowed: Tensor | None = None
+        for style, share in styles:
+            picture = to_tensor(fit_square(style.thumbnail, base.image_size)).to(base.device)
+            light = share * self._light(picture, base.region_maps(base.to_x0(picture)))
+            self._allowed = light if self._allowed is None else self._allowed + light
+
+    def __call__(self, before: Tensor, after: Tensor, maps: Tensor) -> Tensor:
+        """Results, (B, 3, H, W) in [-1, 1], with the light that their regions must keep.
+
+        Args:
+            before: the photos, (B, 3, H, W).
+            after: the results.
+            maps: shares of the photos' regions, (B, R, h, w).
+        """
+        floor = _KEPT * self._light(before, maps)
+        if self._allowed is not None:
+            floor = torch.minimum(floor, self._allowed)
+        gain = (floor / self._light(after, maps).clamp_min(1e-3)).clamp(1, _MOST)
+        if bool((gain == 1).all()):
+            return after
+        field = self._to_size((maps * gain[:, :, None, None]).sum(1, keepdim=True), after)
+        return ((after + 1) * field - 1).clamp(-1, 1)
+
+    def _light(self, pictures: Tensor, maps: Tensor) -> Tensor:
+        """Mean light of each region, (B, R), 0 to 1; 0 of a region that is not there."""
+        light = ((pictures + 1) / 2 * self._luma).sum(1, keepdim=True)
+        shares = self._to_size(maps, pictures)
+        area = shares.mean((2, 3))
+        found = (light * shares).mean((2, 3)) / area.clamp_min(1e-6)
+        return torch.where(area > 1e-3, found, torch.zeros_like(found))
+
+    @staticmethod
+    def _to_size(maps: Tensor, pictures: Tensor) -> Tensor:
+        return F.interpolate(maps, pictures.shape[2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,78 @@
+"""Faces in little light stay visible and do not glow; dark paintings take no face's light."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from osasis.base import Base, load_base
+from osasis.config.catalogue import assets
+from osasis.formats.style_file import load_style
+from osasis.imaging.light import darkened, exposure, lit
+from osasis.imaging.load import load_image
+from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.stylize.floor import LightFloor
+from osasis.stylize.photo import PhotoStylizer
+from osasis.stylize.stylizer import Stylizer
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base("faces-256", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    image = load_image(assets() / "photos" / "astronaut.png")
+    square = image.crop((150, 20, 300, 170)).resize((256, 256))
+    return np.asarray(square)
+
+
+def test_light_comes_back() -> None:
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    for gain in (1.0, 1.5, 4.0, 8.0):
+        there = lit(levels, gain)
+        assert (np.diff(there.reshape(-1, 3)[:, 0].astype(int)) >= 0).all()
+        assert np.abs(darkened(there, gain).astype(int) - levels).max() <= 6
+        dark = levels[levels < 25]
+        assert np.abs(darkened(lit(dark, gain), gain).astype(int) - dark).max() <= 1
+    assert exposure(np.full((32, 32, 3), 140, np.uint8)) == 1
+    assert exposure(np.full((32, 32, 3), 51, np.uint8)) == pytest.approx(2, rel=0.01)
+    assert exposure(np.zeros((32, 32, 3), np.uint8)) == 8
+
+
+@pytest.mark.parametrize("style", ["renoir_seashore", "memling_maria"])
+def test_a_face_in_the_dark_neither_glows_nor_goes(base: Base, face: np.ndarray, style: str) -> None:
+    painter = PhotoStylizer(Stylizer(base, load_style(_style(style)), fit="crop"))
+    middle = (slice(80, 200), slice(80, 180))
+    for light in (0.5, 0.2):
+        square = np.rint(face * light).astype(np.uint8)
+        result = painter.redraw([square], [0])[0]
+        ratio = result[middle].mean() / square[middle].mean()
+        assert 0.6 <= ratio <= 1.7, (style, light, ratio)
+
+
+def test_a_dark_painting_takes_no_more_than_two_fifths(base: Base, face: np.ndarray) -> None:
+    maps_of = base.region_maps
+    photo = torch.from_numpy(face.copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    maps = maps_of(base.to_x0(photo))
+    night = (photo + 1) * 0.1 - 1
+    bright = load_style(_style("renoir_seashore"))
+    painting = to_tensor(fit_square(bright.thumbnail, base.image_size))
+    kept = LightFloor(base, [(bright, 1.0)])(photo, night, maps)
+    skin = maps[:, 1:2].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert skin.shape[2:] == photo.shape[2:]
+
+    def light(x: torch.Tensor) -> float:
+        return float((((x + 1) / 2).mean(1, keepdim=True) * skin).sum() / skin.sum())
+
+    assert light(night) < 0.2 * light(photo)
+    assert light(kept) > 0.33 * light(photo)  # four times is the most that is added
+    assert light(LightFloor(base, [])(photo, (photo + 1) * 0.3 - 1, maps)) > 0.55 * light(photo)
+    assert painting.mean() > -0.5  # a light one
+    torch.testing.assert_close(LightFloor(base, [])(photo, photo, maps), photo)
+
+
+def _style(name: str):  # type: ignore[no-untyped-def]
+    return assets() / "styles_learned" / f"{name}.safetensors"
