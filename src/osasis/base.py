@@ -101,6 +101,25 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
                 part.eval().requires_grad_(False)
         self.name, self.hash, self.device, self.path = name, file_hash, device, path
 
+    def __repr__(self) -> str:
+        unet = self.diffae.unet
+        weights = sum(p.numel() for p in self.diffae.parameters())
+        channels, height, width = self.x0_shape
+        where = "pixels" if self.in_pixels else f"latents of {channels} x {height} x {width}"
+        return "\n".join(
+            (
+                f"Base {self.name!r} ({self.hash})",
+                f"  draws: {self.domain or 'pictures'} of {self.image_size} x {self.image_size}",
+                f"  works on: {where}",
+                f"  U-Net and encoder: {weights:,} weights, {self.num_levels} levels",
+                f"  codes: {self.z_mean.numel()} numbers",
+                f"  regions: {'yes' if self.regions is not None else 'no'}",
+                f"  directions: {', '.join(sorted(self.directions)) or 'none'}",
+                f"  device: {self.device}, {next(unet.parameters()).dtype}",
+                f"  file: {self.path}",
+            )
+        )
+
     @property
     def image_size(self) -> int:
         """Height and width of its pictures in pixels."""

@@ -43,7 +43,9 @@ def test_light_comes_back() -> None:
 
 
 @pytest.mark.parametrize("style", ["renoir_seashore", "memling_maria"])
-def test_a_face_in_the_dark_neither_glows_nor_goes(base: Base, face: np.ndarray, style: str) -> None:
+def test_a_face_in_the_dark_neither_glows_nor_goes(
+    base: Base, face: np.ndarray, style: str
+) -> None:
     painter = PhotoStylizer(Stylizer(base, load_style(_style(style)), fit="crop"))
     middle = (slice(80, 200), slice(80, 180))
     for light in (0.5, 0.2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -208,7 +209,8 @@ def _learn_one(args: argparse.Namespace, picture: Path) -> int:
     learner.style().save(output)
     learner.finish()
     print(f"wrote {output}")
-    print(f"next: osasis stylize PHOTO --style {output}")
+    own = f" --base {shlex.quote(args.base)}" if base.path and Path(args.base).exists() else ""
+    print(f"next: osasis stylize PHOTO --style {shlex.quote(str(output))}{own}")
     return 0
 
 

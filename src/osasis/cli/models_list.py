@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from osasis.errors import UserError
 
@@ -56,6 +57,12 @@ def style_table() -> Table:
             size(path.stat().st_size),
         )
     return table
+
+
+# of a manifest: pictures, shapes of networks, how tensors are packed
+_INSIDE = frozenset(
+    ("thumbnail", "packed", "config", "model", "autoencoder", "latent_net", "regions")
+)
 
 
 def artefact_table() -> Table:
@@ -112,10 +119,25 @@ def plan(name: str, *, given: bool = False) -> list[str]:
     return lines
 
 
+def _of_manifest(manifest: Mapping[str, Any]) -> list[str]:
+    """What a base or style file says of itself, without what only networks need."""
+    said = {key: value for key, value in manifest.items() if key not in _INSIDE}
+    said |= said.pop("notes", {})
+    lines = [f"  {key.replace('_', ' ')}: {_value(value)}" for key, value in said.items()]
+    parts = [key for key in ("model", "autoencoder", "latent_net", "regions") if manifest.get(key)]
+    return [*lines, *([f"  networks: {', '.join(parts)}"] if parts else [])]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)[:300]
+
+
 def describe(name: str) -> list[str]:
     """All that is known of an entry of the registry, or of a shipped base or style."""
     from osasis.config.artefacts import Lock, artefacts, describe_bytes, fetched
-    from osasis.config.catalogue import find_base, find_style
+    from osasis.config.catalogue import find_base, find_style, weights_file
     from osasis.formats.safetensors_file import read_manifest
 
     if name not in artefacts():
@@ -123,9 +145,8 @@ def describe(name: str) -> list[str]:
             path = find_base(name)
         except UserError:
             path = find_style(name)
-        manifest = read_manifest(path)
-        manifest.pop("thumbnail", None)
-        return [f"{name}: {path}", *(f"  {key}: {value}" for key, value in manifest.items())]
+        size = describe_bytes(weights_file(path).stat().st_size)
+        return [f"{name}: {path}, {size}", *_of_manifest(read_manifest(path))]
     entry, lock = artefacts()[name], Lock()
     lines = [f"{name} ({entry.kind}): {entry.about}", f"  licence: {entry.licence}"]
     lines += [f"  commercial use: {entry.commercial}", f"  needed by: {entry.needed_by}"]

@@ -64,7 +64,8 @@ def read_weights(
             manifest = json.loads((file.metadata() or {})[KEY])
             stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is not {kind}: {error}") from error
+        said, hint = _looks_like(path) or (str(error), "")
+        raise UserError(f"{path} is not {kind}: {said}", hint=hint) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found not in expected:
         what = expected[0].rpartition("-")[0].replace("-", " ")
@@ -76,6 +77,35 @@ def read_weights(
             raise UserError(f"{path} is damaged: {name} holds numbers that are not finite")
     _check_config(path, manifest)
     return manifest, tensors
+
+
+_LOOKS = (
+    (b"version https://git-lfs", "a Git LFS pointer to one", "get the file with `git lfs pull`"),
+    (b"<!doctype html", "a web page", "download the file itself, not the page about it"),
+    (b"<html", "a web page", "download the file itself, not the page about it"),
+    (b"\xff\xd8\xff", "a picture", "learn it first: osasis learn PICTURE"),
+    (b"\x89png", "a picture", "learn it first: osasis learn PICTURE"),
+    (b"gif8", "a picture", "learn it first: osasis learn PICTURE"),
+    (b"riff", "a picture or a film", "learn a picture with: osasis learn PICTURE"),
+    (b"ii*\0", "a picture", "learn it first: osasis learn PICTURE"),
+    (b"pk\x03\x04", "a checkpoint of PyTorch or a zip", "osasis models convert --help"),
+    (b"\x80\x02", "a pickle", "osasis models convert --help"),
+)
+
+
+def _looks_like(path: Path) -> tuple[str, str] | None:
+    """What a file is that is none of ours, and what to do with it; None where nobody knows."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        start = head.lstrip().lower()
+        for known, what, hint in _LOOKS:
+            if start.startswith(known):
+                return f"it is {what}", hint
+        check_header(path)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return "it is a safetensors file of another program", "osasis reads files that osasis wrote"
 
 
 def check_header(path: Path) -> None:

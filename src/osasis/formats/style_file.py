@@ -65,7 +65,7 @@ class StyleManifest:
     content: str = "drawn"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"]):
     """A learned style.
 
@@ -83,6 +83,23 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
 
     # set, so that the mixin does not make one up from the fields
     _hub_mixin_config: ClassVar[Any] = {"library": "osasis"}  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        m, numbers = self.manifest, sum(t.numel() for t in self.tensors.values())
+        return "\n".join(
+            (
+                f"Style {m.name!r}",
+                f"  base: {m.base_name} ({m.base_hash})",
+                f"  preset: {m.preset}, {m.updates} updates, seed {m.seed}",
+                f"  judged by: {m.embedder}",
+                f"  learned on photos: {m.content}",
+                f"  structure (lambda_spn): {m.lambda_spn:g}",
+                f"  levels that see its code: {', '.join(map(str, m.style_levels)) or 'none'}",
+                f"  picture: {self.thumbnail.width} x {self.thumbnail.height}, as .thumbnail",
+                f"  tensors: {len(self.tensors)}, {numbers:,} numbers",
+                f"  version: osasis {m.version}",
+            )
+        )
 
     def save(self, path: str | Path, max_error: float = MAX_ERROR) -> None:
         """Write one safetensors file, compressed, at once or not at all.

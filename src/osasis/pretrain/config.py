@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
 
+from osasis.config.catalogue import configs
 from osasis.errors import UserError
 from osasis.formats.safetensors_file import MAX_NUMBER, check_sizes
 from osasis.models.autoencoder import FACTOR, AutoencoderConfig
@@ -230,11 +231,18 @@ def _read(path: Path, *, nested: bool = False) -> dict[str, Any]:
         return raw
     if nested:
         raise UserError(f"{path} extends {parent}, but is itself extended: one step is the limit")
-    merged = _read(path.with_name(f"{Path(str(parent)).name}.toml"), nested=True)
+    merged = _read(_parent(path, str(parent)), nested=True)
     for key, value in raw.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = {**merged[key], **value} if both else value
     return merged
+
+
+def _parent(path: Path, name: str) -> Path:
+    """The file that `path` extends: beside it, else the shipped configuration of that name."""
+    stem = Path(name).name.removesuffix(".toml")
+    beside = path.with_name(f"{stem}.toml")
+    return beside if beside.is_file() else configs().get(stem, beside)
 
 
 def load_config(
