@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.osasis-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow nightly check format bench clean
+.PHONY: help setup demo test test-slow nightly fuzz check format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,9 @@ test: $(STAMP) ## the quick tests
 
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/pytest -q -m slow
+
+fuzz: $(STAMP) ## twenty times as many malformed inputs as `make test` tries
+	@OSASIS_FUZZ=20 $(BIN)/pytest -q tests/unit/test_fuzz.py --timeout 3600
 
 nightly: check test test-slow ## all of it; needs a browser (CI=true fails without one)
 

@@ -10,6 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from osasis.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 Report = Callable[[str, int, int], None]
 """`report(phase, done, total)`, in bytes."""
 
@@ -66,6 +73,32 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Keep other runs of osasis from making the same file meanwhile, where there are file locks.
+
+    Raises:
+        UserError: another run is making it.
+    """
+    if fcntl is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()
+    lock = path.with_name(f".{named[:16]}.lock")
+    with lock.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another run is making {path}", hint="wait for it, or choose another -o"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from osasis.cli.options import add_base, add_device, make_writable, positive, wh
 from osasis.cli.photos import report
 from osasis.cli.progress import Progress, describe_losses
 from osasis.errors import OsasisError, UserError
-from osasis.files import STYLE_SUFFIX, snapshot_file
+from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
 
 if TYPE_CHECKING:
     from osasis.base import Base
@@ -176,9 +176,14 @@ def run(args: argparse.Namespace) -> int:
 def _learn_one(args: argparse.Namespace, picture: Path) -> int:
     output = output_file(picture, args.output, force=args.force)
     make_writable(output.parent)
+    with reserved(output):
+        return _learn_into(args, picture, output)
 
+
+def _learn_into(args: argparse.Namespace, picture: Path, output: Path) -> int:
     from osasis.base import load_base
     from osasis.imaging.load import load_image
+    from osasis.imaging.save import free_path
     from osasis.learn.learner import StyleLearner
 
     image = load_image(picture)
@@ -206,6 +211,8 @@ def _learn_one(args: argparse.Namespace, picture: Path) -> int:
             f"stopped; what is learned so far is kept in {snapshot}\n"
             "hint: run the same command again to continue from there"
         ) from None
+    if not args.force:
+        output = free_path(output)  # somebody may have put a file there meanwhile
     learner.style().save(output)
     learner.finish()
     print(f"wrote {output}")

@@ -45,6 +45,8 @@ MAX_HEADER, MAX_TENSORS, MAX_AXES, MAX_NAME = 32_000_000, 20_000, 8, 256
 DTYPES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 DTYPES |= {"I8": 1, "U8": 1, "BOOL": 1}
 
+_READ_ERRORS = (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError)
+
 
 def read_weights(
     path: Path, expected: tuple[str, ...], kind: str
@@ -63,7 +65,7 @@ def read_weights(
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
             manifest = json.loads((file.metadata() or {})[KEY])
             stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    except (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
+    except _READ_ERRORS as error:
         said, hint = _looks_like(path) or (str(error), "")
         raise UserError(f"{path} is not {kind}: {said}", hint=hint) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -71,6 +73,7 @@ def read_weights(
         what = expected[0].rpartition("-")[0].replace("-", " ")
         known = " or ".join(map(repr, expected))
         raise UserError(f"{path} is not an {what}: its format is {found!r}, expected {known}")
+    _table(path, manifest)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in stored.items()}
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -178,6 +181,23 @@ def check_sizes(path: Path, manifest: Any, key: str = "") -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest in a file's metadata, without reading its tensors."""
-    with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
-        return dict(json.loads((file.metadata() or {})["osasis"]))
+    """The manifest in a file's metadata, without reading its tensors.
+
+    Raises:
+        UserError: the file is damaged, or none of ours.
+    """
+    try:
+        check_header(path)
+        with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
+            manifest = json.loads((file.metadata() or {})[KEY])
+    except _READ_ERRORS as error:
+        said, hint = _looks_like(path) or (str(error), "")
+        raise UserError(f"{path} is not a file of osasis: {said}", hint=hint) from error
+    return _table(path, manifest)
+
+
+def _table(path: Path, manifest: Any) -> dict[str, Any]:
+    """A manifest as a table, whose notes are one too."""
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("notes", {}), dict):
+        raise UserError(f"{path} is damaged: its manifest, or the notes in it, are no table")
+    return manifest

@@ -220,11 +220,15 @@ def expanded(text: str | Path) -> Path:
     """
     try:
         path = Path(text).expanduser()
-        os.fspath(path).encode(errors="surrogateescape")
-    except (RuntimeError, UnicodeEncodeError) as error:
-        raise UserError(f"{text} can be no path: {error}", hint="check its spelling") from error
-    if "\0" in os.fspath(path):
-        raise UserError(f"{text!r} can be no path: it holds a NUL character")
+        os.fsencode(path)
+        path.exists()
+        if "\0" in str(path):
+            raise ValueError("it holds a NUL character")
+    except (RuntimeError, ValueError, OSError) as error:  # no such user; NUL; too long
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{str(text)[:80]!r} can be no path: {reason}", hint="check its spelling"
+        ) from error
     return path
 
 

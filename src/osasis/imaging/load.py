@@ -302,11 +302,16 @@ def _shrink_jpeg(image: Image.Image, max_pixels: int) -> None:
 
 def _several(image: Image.Image) -> list[str]:
     """What is to be said of a file with several pictures."""
-    if image.format not in _MANY or not getattr(image, "is_animated", False):
+    if image.format not in _MANY:
         return []
-    count = (
-        "several" if image.format == "GIF" else getattr(image, "n_frames", 2)
-    )  # a GIF is read to count
+    try:
+        if not getattr(image, "is_animated", False):
+            return []
+        # a GIF would have to be read to count them
+        count = "several" if image.format == "GIF" else getattr(image, "n_frames", 2)
+        image.seek(0)
+    except DECODE_ERRORS:  # of those behind the first
+        return ["what follows the first picture of the file is damaged"]
     what = "pages" if image.format == "TIFF" else "pictures"
     more = "" if image.format == "TIFF" else "; `osasis film` redraws an animated GIF"
     return [f"the first of {count} {what} was taken{more}"]

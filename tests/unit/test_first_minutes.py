@@ -1,0 +1,67 @@
+"""What a new user meets first: files that are none, what is printed, two runs at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from osasis.base import Base
+from osasis.cli.main import main
+from osasis.cli.models_list import describe
+from osasis.errors import UserError
+from osasis.files import reserved
+from osasis.formats.style_file import Style, load_style
+from osasis.pretrain.config import load_config
+
+from ..conftest import picture
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "hint"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS", "git lfs pull"),
+        (b"<!DOCTYPE html><html><body>" + b"x" * 90, "a web page", "download"),
+        (b"\xff\xd8\xff\xe0" + b"x" * 90, "a picture", "osasis learn"),
+        (b"PK\x03\x04" + b"x" * 90, "a checkpoint of PyTorch", "models convert"),
+        (b"\x02\0\0\0\0\0\0\0{}", "safetensors file of another program", "osasis"),
+    ],
+)
+def test_a_file_that_is_no_style_is_said_what_it_is(
+    tmp_path: Path, data: bytes, what: str, hint: str
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match=what) as refused:
+        load_style(tmp_path / "a.safetensors")
+    assert hint in refused.value.hint
+
+
+def test_bases_and_styles_print_a_few_lines(tiny_base: Base, tiny_style: Style) -> None:
+    for shown in (repr(tiny_base), repr(tiny_style), str(tiny_style)):
+        assert 8 <= len(shown.splitlines()) <= 12
+        assert max(map(len, shown.splitlines())) < 120 and "tensor(" not in shown
+    assert tiny_style.manifest.name in repr(tiny_style) and tiny_base.hash in repr(tiny_base)
+    for name in ("faces-256", "memling_maria"):
+        lines = describe(name)
+        assert 5 <= len(lines) <= 20 and max(map(len, lines)) < 330
+        assert "{" not in "".join(lines)
+
+
+def test_extends_finds_what_is_shipped(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "ffhq-256"\nname = "mine"\n')
+    assert load_config(tmp_path / "mine.toml", data=str(tmp_path)).name == "mine"
+    (tmp_path / "mine.toml").write_text('extends = "nowhere"\n')
+    with pytest.raises(UserError, match="no configuration at"):
+        load_config(tmp_path / "mine.toml")
+
+
+def test_two_runs_do_not_make_one_file(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("fcntl")
+    picture(1).save(tmp_path / "a.png")
+    output = tmp_path / "a.safetensors"
+    with reserved(output):
+        assert main(["learn", str(tmp_path / "a.png"), "-o", str(output)]) == 2
+        assert "another run is making" in capsys.readouterr().err
+    with reserved(output):  # free again
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
