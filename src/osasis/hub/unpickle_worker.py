@@ -1,48 +1,31 @@
 """Reads one torch pickle in a process of its own and writes its tensors as safetensors.
 
-Run by path with `python -I`: it imports nothing of osasis. One JSON object comes in on stdin
-(paths, limits, which names to keep), one goes out on stdout: {"names", "plain"} or {"error"}.
+Run by path with `python -I`. One JSON object comes in on stdin (paths, limits, which names to
+keep), one goes out on stdout: {"names", "plain"} or {"error"}.
 
 The wall is torch's `weights_only` reader, which builds tensors and plain containers and calls
-nothing else. Behind it, for its mistakes: a process of its own with limited memory and time,
-without network where the system allows that, and an audit hook that refuses programs and writing
-other files. The hook sees Python's own calls; it is no sandbox: native code would get around it.
+nothing else. Behind it, for its mistakes: this process, with limited memory and time, inside
+`osasis.hub.fence`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
-import os
+import struct
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 MAX_DEPTH = 32
 MAX_ITEMS = 500_000
 MAX_TEXT = 2000
-NO_NETWORK = 0x10000000 | 0x40000000  # CLONE_NEWUSER lets CLONE_NEWNET work without root
-FORBIDDEN = (
-    "socket.",
-    "subprocess.",
-    "os.system",
-    "os.exec",
-    "os.spawn",
-    "os.posix_spawn",
-    "os.fork",
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.chmod",
-    "os.link",
-    "os.symlink",
-    "shutil.",
-    "pty.",
-    "urllib.",
-    "webbrowser.",
-)
 # A trainer's bookkeeping in a checkpoint: read as an empty stand-in, never imported.
 BOOKKEEPING = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace")
+# what safetensors call torch's numbers
+KINDS = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
+    "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+}  # fmt: skip
 
 
 class Refused(Exception):
@@ -60,47 +43,6 @@ class Ignored:
 
     def __setstate__(self, state: Any) -> None:
         pass
-
-
-def leave_network() -> None:
-    """Move into a network namespace of our own, where the system allows it."""
-    with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux
-        ctypes.CDLL(None, use_errno=True).unshare(NO_NETWORK)
-
-
-def limit_resources(memory: int, seconds: int, size: int) -> None:
-    """Bound memory, processor time and the size of what is written."""
-    try:
-        import resource
-    except ImportError:
-        return  # not on Windows
-    for kind, value in (
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, size),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with contextlib.suppress(ValueError, OSError):  # a system that does not know this limit
-            resource.setrlimit(kind, (value, value))
-
-
-def close_doors(output: str) -> None:
-    """Refuse Python's calls for network, programs, and files other than `output`, from here on."""
-    output = os.path.realpath(output)
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event.startswith(FORBIDDEN):
-            raise PermissionError("the conversion may not do this: " + event)
-        if event == "open" and len(args) > 2:
-            path, mode, flags = args[0], args[1], args[2]
-            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if (writes or (mode and set("wax+") & set(str(mode)))) and (
-                not isinstance(path, (str, bytes, os.PathLike))
-                or os.path.realpath(os.fsdecode(path)) != output
-            ):
-                raise PermissionError("the conversion may not write " + repr(path))
-
-    sys.addaudithook(hook)
 
 
 def allow_bookkeeping(torch: Any, path: str) -> None:
@@ -156,18 +98,46 @@ def check_tensor(torch: Any, name: str, tensor: Any) -> None:
         raise Refused(name + " claims more numbers than the file holds")
 
 
-def convert(job: dict[str, Any]) -> dict[str, Any]:
+def write(torch: Any, file: BinaryIO, tensors: dict[str, Any]) -> None:
+    """Write safetensors to an open file; their own writer opens the file itself.
+
+    Raises:
+        Refused: a tensor of a kind that such files cannot hold.
+    """
+    kinds = {getattr(torch, name): short for name, short in KINDS.items()}
+    header: dict[str, Any] = {}
+    end = 0
+    ordered = sorted(tensors.items(), key=lambda pair: -pair[1].element_size())  # aligned
+    for name, tensor in ordered:
+        if tensor.dtype not in kinds:
+            raise Refused(name + " holds " + str(tensor.dtype))
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        shape = list(tensor.shape)
+        header[name] = {
+            "dtype": kinds[tensor.dtype], "shape": shape, "data_offsets": [begin, end]
+        }  # fmt: skip
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for _, tensor in ordered:
+        file.write(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+def convert(job: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
+    """Read the file that `job` names, inside the fence."""
     import torch
-    from safetensors.torch import save_file
+    import torch._weights_only_unpickler  # what is imported now is not looked for inside
+
+    from osasis.hub import fence
 
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < (2, 10):
         raise Refused("torch " + torch.__version__ + " is installed, and 2.10 is needed for this")
     torch.set_num_threads(1)
     old = job["old"]  # the format before torch 1.6 has no list of names, and cannot be mapped
+    fence.close_doors()
     if not old:
         allow_bookkeeping(torch, job["input"])
-    close_doors(job["output"])
     root = torch.load(job["input"], map_location="cpu", weights_only=True, mmap=not old)
     tensors, plain = flatten(torch, root)
     kept: dict[str, Any] = {}
@@ -188,17 +158,20 @@ def convert(job: dict[str, Any]) -> dict[str, Any]:
         raise Refused(
             "nothing of what is looked for is in it; it holds " + ", ".join(list(names)[:3])
         )
-    save_file(kept, job["output"])
+    write(torch, output, kept)
     return {"names": names, "plain": plain}
 
 
 def main() -> None:
     job = json.load(sys.stdin)
-    leave_network()
-    limit_resources(job["memory"], job["seconds"], job["size"])
     sys.path[:] = job["path"]
+    from osasis.hub import fence
+
+    fence.leave_network()
+    fence.limit_resources(job["memory"], job["seconds"], job["size"])
     try:
-        answer = convert(job)
+        with open(job["output"], "xb") as output:
+            answer = convert(job, output)
     except Refused as error:
         answer = {"error": str(error)}
     except MemoryError:
