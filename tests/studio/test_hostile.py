@@ -229,6 +229,23 @@ def test_cancel_ends_a_job_inside_a_photo(tiny_base: Base, tmp_path: Path) -> No
         assert int(done) < int(total) and not job.results
 
 
+def test_a_photo_has_a_limit_of_time(tiny_base: Base, tmp_path: Path) -> None:
+    with running(tiny_base, tmp_path, limits=Limits(photo_seconds=0.01)) as (_, service):
+        visitor = service.store.visitor(new_token())
+        style = service.intake.add_style_picture(visitor, picture(1, 64), "s")
+        photos = [
+            service.intake.add_photo(visitor, Image.new("RGB", (64, side)), f"photo {side}").id
+            for side in (64 * 40, 64)
+        ]
+        jobs = [
+            service.stylize(visitor, photos, Settings(style=style.id, fit=fit))
+            for fit in ("tiles", "crop")
+        ]
+        until(lambda: all(job.state not in (QUEUED, RUNNING) for job in jobs), 60)
+        assert ["takes longer than" in failure for failure in jobs[0].failures] == [True, True]
+        assert (len(jobs[1].results), jobs[1].failures) == (2, [])
+
+
 def test_a_style_left_learning_by_a_kill_can_go_on(service: Service, tiny_base: Base) -> None:
     visitor = service.store.visitor(new_token())
     item = service.intake.add_style_picture(visitor, picture(1, 64), "s")

@@ -16,6 +16,7 @@ class Limits:
         upload_bytes: of one picture.
         style_bytes: of one style file.
         pixels: of one picture, width times height.
+        photo_seconds: of drawing one photo, on the clock; others wait meanwhile.
         photos: of one job, and of one upload.
         styles: of one visitor.
         waiting: jobs of one visitor that wait or run.
@@ -30,6 +31,7 @@ class Limits:
     upload_bytes: int = 20 * MEGABYTE
     style_bytes: int = 64 * MEGABYTE
     pixels: int = 24_000_000
+    photo_seconds: float = 600.0
     photos: int = 20
     styles: int = 24
     waiting: int = 6

@@ -39,7 +39,7 @@ class Service:
         self.config, self.limits = config, config.limits
         self.store = Store(config.data, config.limits)
         self.queue = JobQueue(config.limits)
-        self.studio = Studio(base, preset)
+        self.studio = Studio(base, preset, config.limits.photo_seconds)
         self.intake = Intake(self.store, base)
         self._stop = threading.Event()
         self._end_learning()

@@ -17,7 +17,7 @@ from osasis.base import Base
 from osasis.config.catalogue import assets, list_styles
 from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.files import atomic_path, duration
 from osasis.formats.style_file import Style, load_style
 from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
@@ -66,10 +66,14 @@ class Studio:
     Args:
         base: what draws.
         preset: how styles are learned.
+        photo_seconds: how long one photo may take.
     """
 
-    def __init__(self, base: Base, preset: LearnConfig | None = None) -> None:
+    def __init__(
+        self, base: Base, preset: LearnConfig | None = None, photo_seconds: float = 600.0
+    ) -> None:
         self.base, self.preset = base, preset or PRESETS["fast"]
+        self._photo_seconds = photo_seconds
         self.shipped = shipped_styles(base)
         self.example = face_crop(load_image(assets() / "photos" / EXAMPLE_PHOTO))
 
@@ -175,9 +179,15 @@ class Studio:
         except OsasisError as error:
             raise OsasisError(f"{photo.name}: {error}", hint=error.hint) from error
         squares, results = prepared.squares, list[Any]()
+        ends = time.monotonic() + self._photo_seconds
         for batch in painter.batches(squares, [seed] * len(squares)):
             results += batch
             yield replace(step, note=f"square {len(results)} of {len(squares)}")
+            if time.monotonic() > ends and len(results) < len(squares):
+                raise OsasisError(
+                    f"{photo.name}: takes longer than {duration(self._photo_seconds)}",
+                    hint="redraw a smaller part of it, or a smaller copy",
+                )
         picture = painter.finish(prepared, results).picture
         record = {**made, "photo": photo.name, "seed": seed}
 
