@@ -6,7 +6,9 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from osasis.formats.style_file import Style, load_style
 from osasis.learn.collection import Collection, style_tasks
 from osasis.learn.context import LearningContext
 from osasis.scale import source
+from osasis.scale.run import _count
 from osasis.scale.tables import FAILED, NOTES, RESULTS, Tables, are_in, id_hashes
 from osasis.scale.worker import Job, Worker
 from osasis.stylize.stylizer import Stylizer
@@ -125,10 +128,10 @@ def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(
         patch.setattr(ray, "get", lambda value: value)  # the store is Ray's own business
         worker = Worker(job, kept)
         for _ in range(2):  # a batch that is done twice doubles nothing
-            counts = {name: int(n[0]) for name, n in worker(batch).items()}
+            counts = {name: n[0] for name, n in worker(batch).items()}
     size = sum(map(len, made.values()))
     expected = {"done": 1, "failed": 2, "skipped": 1, "bytes": size, "process": os.getpid()}
-    assert counts == expected
+    assert counts == {**expected, "error": "", "hint": ""}
     (file,) = (out / RESULTS).iterdir()
     (row,) = parquet.read_table(file).to_pylist()
     assert row["id"] == "a"
@@ -153,3 +156,11 @@ def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(
     assert not list((out / NOTES).iterdir())
     tables.close_job()
     assert not (out / NOTES).exists()
+    # a disk that takes nothing: the worker's own words arrive, whatever Ray makes of exceptions
+    (out / NOTES).mkdir()
+    shutil.rmtree(out / RESULTS)
+    (out / RESULTS).write_text("no folder")
+    row = {name: n[0] for name, n in worker(batch).items()}
+    reports = SimpleNamespace(iter_rows=lambda: [row])
+    with pytest.raises(OsasisError, match=f"cannot be written to {out}: .*[Nn]ot a directory"):
+        list(_count(ray, reports))

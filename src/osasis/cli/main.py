@@ -32,9 +32,11 @@ from osasis.cli import (
     studio,
     stylize,
 )
+from osasis.cli.options import positive
 from osasis.cli.output import Shown
 from osasis.errors import OsasisError, UserError
 from osasis.memory import keep_freed_memory
+from osasis.threads import share_cores
 
 COMMANDS = (
     learn,
@@ -101,6 +103,13 @@ def build_parser() -> Parser:
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.allow_abbrev = False
         _add_debug(command)
+        command.add_argument(
+            "--threads",
+            type=positive,
+            default=argparse.SUPPRESS,
+            metavar="N",
+            help="processor cores to use (default: $OMP_NUM_THREADS, else all it may use)",
+        )
     return parser
 
 
@@ -158,6 +167,7 @@ def _run(argv: Sequence[str]) -> int:
             build_parser().print_help()
             return UserError.exit_code
         keep_freed_memory()
+        share_cores(vars(args).pop("threads", None))
         return int(args.run(args))
     finally:
         sys.stdout.flush()  # a reader that has left shows here, `--help` included, and not at exit

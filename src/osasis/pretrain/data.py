@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import tarfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import IMAGE_SUFFIXES, MAX_BYTES, decode_image, read_regular
 from osasis.imaging.tensors import fit_square
+from osasis.threads import cores
 
 HUB_PREFIX = "hf:"
 AHEAD = 2  # batches decoded before they are asked for
@@ -230,7 +230,7 @@ class ImageStream:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield float32 batches (batch_size / processes, 3, H, W) in [-1, 1]."""
-        pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+        pool = ThreadPoolExecutor(max_workers=min(16, cores()))
         pending: deque[list[Future[np.ndarray]]] = deque()
         try:
             for chosen, flips in self._plan():

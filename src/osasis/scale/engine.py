@@ -52,6 +52,8 @@ def running_ray(address: str | None, *, quiet: bool = True) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    # workers do what the user waits for: by default any other program goes before them
+    os.environ.setdefault("RAY_worker_niceness", "0")
     here = {} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
     try:
         ray.init(address=address, log_to_driver=not quiet, logging_level="error", **here)

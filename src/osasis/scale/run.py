@@ -92,6 +92,7 @@ def stylize_dataset(
         done = tables.done()
         references = {"styles": ray.put(styles), "done": ray.put(done)}
         count, gpus = _workers(ray, workers, job.device)
+        job = replace(job, threads=_threads(ray, count))
         # one batch a task: what a dead worker takes with it, and when counts come back
         rows = rows.repartition(target_num_rows_per_block=batch_size)
         with warnings.catch_warnings():
@@ -122,6 +123,8 @@ def _count(ray: Any, reports: Any) -> Iterator[tuple[Counts, int]]:
     total, data = Counts(), 0
     try:
         for row in reports.iter_rows():
+            if row["error"]:
+                raise OsasisError(row["error"], hint=row["hint"])
             total = Counts(
                 total.done + int(row["done"]),
                 total.failed + int(row["failed"]),
@@ -147,3 +150,12 @@ def _workers(ray: Any, asked: int | None, device: str | None) -> tuple[int, int]
     wants_cpu = device is not None and choose_device(device).type == "cpu"
     gpus = 0 if wants_cpu else int(there.get("GPU", 0))
     return asked or gpus or max(1, int(there.get("CPU", 1))), 1 if gpus else 0
+
+
+def _threads(ray: Any, workers: int) -> int:
+    """Of each worker, so that all of them together have no more than there are cores."""
+    import torch
+
+    machines = sum(bool(node["Alive"]) for node in ray.nodes())
+    there = torch.get_num_threads() if machines == 1 else int(ray.cluster_resources()["CPU"])
+    return max(1, there // workers)

@@ -40,6 +40,7 @@ class Job:
         jobs: threads beside the network.
         device: see `choose_device`.
         batch_size: photos at once; None chooses from free memory.
+        threads: of the network in one worker.
     """
 
     base: str
@@ -51,6 +52,7 @@ class Job:
     jobs: int = 2
     device: str | None = None
     batch_size: int | None = None
+    threads: int = 1
 
 
 class Worker:
@@ -63,10 +65,13 @@ class Worker:
     """
 
     def __init__(self, job: Job, references: Mapping[str, Any]) -> None:
+        import torch
+
         from osasis.base import load_base
         from osasis.stylize.stylizer import Stylizer
 
         ray = importlib.import_module("ray")
+        torch.set_num_threads(job.threads)
         self._job, self._tables = job, Tables(job.output)
         self._done: np.ndarray = ray.get(references["done"])
         base = load_base(job.base, device=job.device)
@@ -90,11 +95,19 @@ class Worker:
 
         Returns:
             One row: counts "done", "failed" and "skipped", "bytes" of the photos, skipped ones
-            too, and "process", the worker's id.
-
-        Raises:
-            OsasisError: the tables cannot be written.
+            too, "process", the worker's id, and "error" and "hint" where the batch cannot go on:
+            Ray keeps what an exception says to itself.
         """
+        stop = {"error": "", "hint": ""}
+        try:
+            counts = self._redraw(batch)
+        except OsasisError as error:
+            counts = {"done": 0, "failed": 0, "skipped": 0}
+            stop = {"error": str(error), "hint": error.hint}
+        more = {"bytes": sum(len(data) for data in batch[DATA]), "process": os.getpid()}
+        return {name: np.array([value]) for name, value in {**counts, **more, **stop}.items()}
+
+    def _redraw(self, batch: dict[str, np.ndarray]) -> dict[str, int]:
         ids = [str(name) for name in batch[ID]]
         before = are_in(id_hashes(ids), self._done)
         new = [i for i in {name: i for i, name in enumerate(ids)}.values() if not before[i]]
@@ -116,9 +129,7 @@ class Worker:
             self._tables.write(table, sorted(rows, key=lambda row: order[row[ID]]))
         if tasks:
             self._tables.forget([str(task.path) for task in tasks])
-        counts = {"done": len(results), "failed": len(failed), "skipped": len(ids) - len(new)}
-        more = {"bytes": sum(len(data) for data in batch[DATA]), "process": os.getpid()}
-        return {name: np.array([n]) for name, n in {**counts, **more}.items()}
+        return {"done": len(results), "failed": len(failed), "skipped": len(ids) - len(new)}
 
     def _guarded(
         self, runner: BatchRunner, tasks: Sequence[Task]
