@@ -66,7 +66,8 @@ def test_commands_are_run_measured_and_their_failures_named(tmp_path: Path) -> N
         ],
         tmp_path,
     )
-    assert isinstance(there, Ran) and there.cpu_seconds > 0.01 and there.peak_memory > 10**7
+    assert isinstance(there, Ran) and there.cpu_seconds > 0.01
+    assert 10**6 < there.peak_memory < 10**8  # its own, not that of these tests
     assert isinstance(fails, Skipped) and "nothing.png" in fails.reason
     assert needs == Skipped("other", "needs the package package_that_nobody_has")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,25 +98,17 @@ def run_commands(planned: list[Command], folder: Path) -> Iterator[Ran | Skipped
             yield Skipped(command.name, f"needs the package {command.needs}")
             continue
         log = folder / "log.txt"
-        with log.open("wb") as said:
-            started = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "osasis", *command.args],
-                cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            )  # fmt: skip
-            try:
-                _, status, used = os.wait4(process.pid, 0)
-            except BaseException:
-                process.kill()
-                raise
-            seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        whole = [sys.executable, "-m", "osasis", *command.args]
+        done = subprocess.run(
+            [sys.executable, "-I", str(Path(__file__).with_name("launch.py")), str(log), *whole],
+            cwd=folder, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        cost = json.loads(done.stdout)
+        if cost.pop("status") != 0:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             yield Skipped(command.name, f"it failed: {' '.join(lines[-2:])}")
             continue
-        memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        yield Ran(command.name, seconds, used.ru_utime + used.ru_stime, memory, command.count)
+        yield Ran(command.name, count=command.count, **cost)
 
 
 def _pictures(folder: Path) -> None:
