@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         description="Redraw one photo with every control at several values, on one labelled sheet.",
         epilog=EPILOG,
     )
-    parser.add_argument("photo", type=Path, metavar="PHOTO", help="its central square is used")
+    parser.add_argument("photo", type=Path, metavar="PHOTO", help="its central square, or its face")
     add_style(parser, required=True, preview=True)
     parser.add_argument(
         "-o",
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw the sheet, write it, say where."""
     from osasis.imaging.load import load_image
     from osasis.imaging.save import check_suffix, free_path, is_taken, save_image
+    from osasis.imaging.style_crop import cropped
 
     args.output = args.output or free_path(Path("sheet.png"))
     check_suffix(args.output)
@@ -86,6 +88,9 @@ def run(args: argparse.Namespace) -> int:
     from osasis.stylize.explore import explore, plan, sheet
 
     base, styles = load_styles(args)
+    photo, said = cropped(photo, None, faces=base.canvas.faces)
+    if said:
+        print(f"{args.photo}: {said.partition(' (')[0]}", file=sys.stderr)
     wanted = plan(base, styles, args.rows)
     if not wanted:
         raise UserError("the row 'mix' needs two styles", hint="repeat --style")

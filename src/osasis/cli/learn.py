@@ -94,6 +94,12 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "than with the photos that the base draws for itself otherwise",
     )
     parser.add_argument(
+        "--style-crop",
+        metavar="CROP",
+        help="what of the picture is learned: face, square (its middle), or X,Y,W,H in pixels "
+        "(default: the middle; the face where the middle shows none, or a small one)",
+    )
+    parser.add_argument(
         "--iterations",
         type=positive,
         metavar="N",
@@ -168,6 +174,10 @@ def context_of(args: argparse.Namespace, base: Base) -> LearningContext:
 def run(args: argparse.Namespace) -> int:
     """Learn the styles, write them, say where."""
     pictures: list[Path] = args.style_images
+    if args.style_crop is not None:
+        from osasis.imaging.style_crop import checked_crop
+
+        checked_crop(args.style_crop)
     if len(pictures) == 1 and not pictures[0].expanduser().is_dir():
         return _learn_one(args, pictures[0])
     return _learn_many(args)
@@ -184,11 +194,15 @@ def _learn_into(args: argparse.Namespace, picture: Path, output: Path) -> int:
     from osasis.base import load_base
     from osasis.imaging.load import load_image
     from osasis.imaging.save import free_path
+    from osasis.imaging.style_crop import cropped
     from osasis.learn.learner import StyleLearner
 
     image = load_image(picture)
     snapshot = snapshot_file(output)
     base = load_base(args.base, device=args.device)
+    image, said = cropped(image, args.style_crop, faces=base.canvas.faces)
+    if said:
+        print(f"{picture}: {said}", file=sys.stderr)
     context = context_of(args, base)
     learner = StyleLearner(
         base,
@@ -236,7 +250,7 @@ def _learn_many(args: argparse.Namespace) -> int:
     every = shares.from_main(lambda: style_tasks(args.style_images, folder, passed))
     base = load_base(args.base, device=shares.device)
     context = context_of(args, base)
-    collection = Collection(context, folder, seed=args.seed, force=args.force)
+    collection = Collection(context, folder, seed=args.seed, force=args.force, crop=args.style_crop)
     pending = shares.from_main(lambda: collection.pending(every))
     mine = shares.take(pending)
     with Progress() as progress:

@@ -16,6 +16,7 @@ from osasis.formats.records import Manifest, file_hash, result_key
 from osasis.imaging.find import FoundPhoto, PassedOver, find_photos
 from osasis.imaging.load import load_image
 from osasis.imaging.save import unique_paths
+from osasis.imaging.style_crop import cropped
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
 
@@ -58,12 +59,19 @@ class Collection:
         folder: where style files and their manifest go.
         seed: seed of every style.
         force: learn again what is there, and replace files that are not ours.
+        crop: what of a picture is learned; see `cropped`.
     """
 
     def __init__(
-        self, context: LearningContext, folder: Path, *, seed: int = 0, force: bool = False
+        self,
+        context: LearningContext,
+        folder: Path,
+        *,
+        seed: int = 0,
+        force: bool = False,
+        crop: str | None = None,
     ) -> None:
-        self._context, self._seed, self._force = context, seed, force
+        self._context, self._seed, self._force, self._crop = context, seed, force, crop
         self._manifest = Manifest(folder)
         self._made: dict[str, Any] = {
             "base": context.base.name,
@@ -73,6 +81,7 @@ class Collection:
             "embedder": context.config.embedder,
             "seed": seed,
             "version": __version__,
+            **({} if crop is None else {"crop": crop}),
         }
 
     def pending(self, tasks: Sequence[StyleTask]) -> list[StyleTask]:
@@ -112,6 +121,8 @@ class Collection:
         self, task: StyleTask, on_step: Callable[[StyleTask, StepRecord], None] | None
     ) -> None:
         image = load_image(task.picture)
+        faces = self._context.base.canvas.faces
+        image, _ = cropped(image, self._crop, faces=faces)
         known = task.output in self._manifest.outputs
         if task.output.exists() and not known and not self._force:
             raise UserError(
