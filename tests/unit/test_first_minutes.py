@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,11 @@ import pytest
 from osasis.base import Base
 from osasis.cli.main import main
 from osasis.cli.models_list import describe
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
 from osasis.files import reserved
 from osasis.formats.style_file import Style, load_style
+from osasis.hub.fetch import fetch
+from osasis.hub.proxy import unusable_proxies
 from osasis.pretrain.config import load_config
 
 from ..conftest import picture
@@ -65,3 +70,25 @@ def test_two_runs_do_not_make_one_file(tmp_path: Path, capsys) -> None:  # type:
     with reserved(output):  # free again
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        start = time.process_time()
+        assert main(["studio", "--port", port, "--data", str(tmp_path)]) == 1
+        assert time.process_time() - start < 1.5
+    said = capsys.readouterr().err
+    assert "cannot listen on" in said and "--port" in said
+
+
+@pytest.mark.skipif(importlib.util.find_spec("socksio") is not None, reason="SOCKS works here")
+def test_a_socks_proxy_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(OsasisError, match="SOCKS proxy") as refused:
+        fetch("sface")
+    assert "socksio" in refused.value.hint
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    assert unusable_proxies() == []

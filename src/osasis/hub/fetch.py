@@ -14,6 +14,7 @@ from osasis.config.catalogue import CARD, CONFIG, WEIGHTS, check_inside
 from osasis.errors import OsasisError, UserError
 from osasis.files import Report, atomic_path, sha256, silent
 from osasis.formats.huggingface import check_room, from_hub, hub_files
+from osasis.hub.proxy import check_proxies
 from osasis.hub.sources import Source, by_hand, canonical, check, held_revision, obtain
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -45,6 +46,8 @@ def fetch(name: str, given: Sequence[str] = (), report: Report = silent) -> Path
         return here
     if entry.kind == "page":
         raise by_hand(entry, [])
+    if not given:
+        check_proxies()
     if entry.kind == "base":
         installed = _base(entry, given, lock, report)
     elif entry.kind in ("lpips", "adain"):

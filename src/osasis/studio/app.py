@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
+from osasis.hub.proxy import unusable_proxies
 from osasis.studio.config import StudioConfig
 
 SESSIONS = 300
@@ -28,6 +30,8 @@ def import_gradio(uploads: Path) -> Any:
         UserError: it is not installed.
     """
     _prepare(uploads)
+    for name in unusable_proxies():  # Gradio would not start; a page of one's own needs none
+        del os.environ[name]
     try:
         import gradio
     except ImportError as error:
@@ -98,12 +102,32 @@ def server_of(config: StudioConfig, app: Any) -> Any:
     )
 
 
+def check_address(config: StudioConfig) -> None:
+    """Say at once that somebody listens there already.
+
+    Raises:
+        OsasisError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":  # as the server does: what was just left may be used again
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise OsasisError(
+                f"cannot listen on {config.host}:{config.port}: {error.strerror or error}",
+                hint="is another studio running? --port chooses another",
+            ) from error
+
+
 def serve(config: StudioConfig, ready: Callable[[], None]) -> None:
     """Load the base, listen, and work until Ctrl-C; `ready` is called before listening.
 
     Raises:
         UserError: no Gradio, no base, or an address that cannot be listened on.
     """
+    check_address(config)
     import_gradio(config.data / "uploads")
     from osasis.base import load_base
     from osasis.studio.service import Service
