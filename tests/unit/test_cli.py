@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import osasis
 from osasis.cli import controls, doctor, edit, explore, learn, main, options, photos
+from osasis.cli.app import Call
 from osasis.config.catalogue import configs
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
@@ -22,20 +22,20 @@ from osasis.files import snapshot_file
 from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
 from osasis.stylize.explore import CONTROLS as EXPLORE_CONTROLS
 
-NAMES = [module.__name__.rpartition(".")[2].replace("_", "-") for module in main.COMMANDS]
+NAMES = [*main.COMMANDS, "pretrain-evaluate", "pretrain-autoencoder"]
 
 
-def fail_with(error: BaseException) -> Callable[[argparse.Namespace], int]:
-    def run(args: argparse.Namespace) -> int:
+def fail_with(error: BaseException) -> Callable[[], int]:
+    def doctor() -> int:
         raise error
 
-    return run
+    return doctor
 
 
 @pytest.fixture
 def broken_doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     """Makes `osasis doctor` fail with an exception of the test's choice."""
-    return lambda error: monkeypatch.setattr(doctor, "run", fail_with(error))
+    return lambda error: monkeypatch.setattr(doctor, "doctor", fail_with(error))
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_import_does_not_load_torch() -> None:
 
 def test_building_the_parser_does_not_load_torch() -> None:
     program = (
-        "import sys; from osasis.cli.main import build_parser; build_parser(); "
+        "import sys; from osasis.cli.completion import whole_app; whole_app(); "
         "print('torch' in sys.modules)"
     )
     assert python("-c", program).stdout.strip() == "False"
@@ -78,7 +78,7 @@ def test_public_names_exist() -> None:
 @pytest.mark.parametrize("command", NAMES)
 def test_help_teaches_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main.main([command, "--help"])
+        main.main([*command.split(), "--help"])
     assert stop.value.code == 0
     assert f"  osasis {command.replace('-', ' ')}" in capsys.readouterr().out
 
@@ -86,7 +86,10 @@ def test_help_teaches_an_example(command: str, capsys: pytest.CaptureFixture[str
 def test_general_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([]) == 2
     shown = capsys.readouterr().out
-    assert all(name in shown for name in NAMES)
+    assert all(name.split()[0] in shown for name in main.COMMANDS)
+    with pytest.raises(SystemExit) as stop:
+        main.main(["--help"])
+    assert (stop.value.code, capsys.readouterr().out) == (0, shown)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +204,7 @@ def test_reader_that_leaves_is_no_error() -> None:
 def test_presets_are_those_of_the_library() -> None:
     from osasis.config.presets import PRESETS
 
-    assert set(learn.PRESETS) == set(PRESETS)
+    assert set(get_args(learn.Preset)) == set(PRESETS)
 
 
 def test_learn_names_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,8 +241,14 @@ def test_stylize_reports_failures(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "1 of 3" in shown.err and "a.png: bad (mend)" in shown.err
 
 
-def parsed(line: str) -> argparse.Namespace:
-    return main.parse(line.split())
+def parsed(line: str) -> dict[str, Any]:
+    call: Call = main.parse(line.split())
+    return call.options
+
+
+def controls_in(line: str) -> Controls:
+    given = parsed(line)
+    return controls.controls_of(given["drawing"], given["photo"])
 
 
 def test_metadata_says_how_it_was_made() -> None:
@@ -248,55 +257,69 @@ def test_metadata_says_how_it_was_made() -> None:
         SimpleNamespace(manifest=SimpleNamespace(name=name, seed=3)) for name in ("monk", "nun")
     )
     styles: Any = [(monk, 3.0), (nun, 1.0)]
-    args = parsed(
+    asked = controls_in(
         "stylize a.jpg --style monk --seed 5 --variation 0.5 --style-strength 0.6 --t0 300"
     )
-    said = controls.describe(base, styles, args)
+    said = controls.describe(base, styles, asked)
     assert said["base"] == "faces-256" and said["seed"] == "5" and said["style seed"] == "3, 3"
     assert said["style"] == "monk=0.75 + nun=0.25" and said["style strength"] == "0.6"
     assert said["t0"] == "300" and "lambda spn" not in said and "note" not in said
     assert osasis.__version__ in said["version"]
-    assert controls.describe(base, styles[:1], args)["style"] == "monk"
-    args = parsed("stylize a.jpg --style-image p.png --swap-codes")
-    said = controls.describe(base, styles[:1], args)
+    assert controls.describe(base, styles[:1], asked)["style"] == "monk"
+    asked = controls_in("stylize a.jpg --style-image p.png --swap-codes")
+    said = controls.describe(base, styles[:1], asked, preview=True)
     assert "preview" in said["note"] and said["codes"] == "swapped"
 
 
 def test_styles_and_their_shares(tmp_path: Path) -> None:
-    assert controls.style_share("monk") == ("monk", 1.0)
-    assert controls.style_share("a/b=c=0.25") == ("a/b=c", 0.25)
+    assert options.style_share("monk") == ("monk", 1.0)
+    assert options.style_share("a/b=c=0.25") == ("a/b=c", 0.25)
     strange = tmp_path / "x=2"
     strange.write_text("")
-    assert controls.style_share(str(strange)) == (str(strange), 1.0)
-    args = parsed("stylize a.jpg --style monk=0.7 --style nun=0.3")
-    assert args.style == [("monk", 0.7), ("nun", 0.3)]
+    assert options.style_share(str(strange)) == (str(strange), 1.0)
+    given = parsed("stylize a.jpg --style monk=0.7 --style nun=0.3")
+    assert given["styles"].style == (("monk", 0.7), ("nun", 0.3))
 
 
 def test_every_control_reaches_the_stylizer() -> None:
-    args = parsed(
+    values = controls_in(
         "edit a.jpg --attribute smiling --style-strength 2 --style-levels 1 --swap-codes "
         "--lambda-spn 0.5 --t0 40 --variation 0.1 --seed 3 --mixed-precision"
     )
-    values = controls.control_values(args)
     assert values == Controls(2.0, (1,), True, 0.5, 40, 0.1, 3, mixed_precision=True)
-    defaults = controls.control_values(parsed("edit a.jpg --attribute smiling"))
-    assert defaults == Controls()
-
-
-def test_attributes_and_guidance() -> None:
-    args = parsed("edit a.jpg --attribute smiling=1.5 --attribute male=-2 --attribute age")
-    assert args.attribute == [("smiling", 1.5), ("male", -2.0), ("age", 1.0)]
-    assert edit.guidance_of(args) == ATTRIBUTE_GUIDANCE
-    assert f"default: {ATTRIBUTE_GUIDANCE:g} for attributes" in " ".join(
-        main.build_parser().parse_args(["edit", "a", "--text", "b"]).parser.format_help().split()
+    values = controls_in(
+        "stylize a.jpg --fit tiles --largest-face --tiles 2 --detail 1 --no-match-color --feather 1"
     )
-    assert edit.guidance_of(parsed("edit a.jpg --attribute age --style monk")) == 1
-    assert edit.guidance_of(parsed("edit a.jpg --text smile --guidance 3")) == 3
+    assert values == Controls(
+        fit="tiles", largest_face=True, tiles=2, detail=1.0, match_color=False, feather=1.0
+    )
+    assert controls_in("stylize a.jpg --no-align").fit == "crop"
+    assert controls_in("edit a.jpg --attribute smiling") == Controls()
+
+
+def test_standard_input_and_files_that_begin_with_a_hyphen() -> None:
+    assert parsed("stylize - --style monk")["photos"] == ["-"]
+    assert parsed("stylize --style monk b.jpg -")["photos"] == ["b.jpg", "-"]
+    assert parsed("stylize --style monk -- --b.jpg -c.jpg")["photos"] == ["--b.jpg", "-c.jpg"]
+
+
+def test_attributes_and_guidance(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "edit a.jpg --attribute smiling=1.5 --attribute male=-2 --attribute age"
+    asked = parsed(line)["edits"]
+    assert asked.attribute == (("smiling", 1.5), ("male", -2.0), ("age", 1.0))
+    assert edit.guidance_of(asked, styled=False) == ATTRIBUTE_GUIDANCE
+    assert edit.guidance_of(asked, styled=True) == 1
+    with pytest.raises(SystemExit):
+        main.main(["edit", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"default: {ATTRIBUTE_GUIDANCE:g} for attributes" in shown
+    asked = parsed("edit a.jpg --text smile --guidance 3")["edits"]
+    assert edit.guidance_of(asked, styled=False) == 3
 
 
 def test_explore_knows_its_rows() -> None:
     assert explore.CONTROLS == EXPLORE_CONTROLS
-    assert parsed("explore a.jpg --style m --rows t0,strength,t0").rows == ("t0", "strength")
+    assert parsed("explore a.jpg --style m --rows t0,strength,t0")["rows"] == ("t0", "strength")
 
 
 def test_shipped_configuration_is_valid() -> None:

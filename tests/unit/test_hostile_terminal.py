@@ -33,14 +33,14 @@ def test_names_do_not_steer_the_terminal(
 PROGRAM = """
     import sys, time
     from osasis.cli import main, doctor
-    def run(args):
+    def run():
         print("ready", flush=True)
         try:
             time.sleep(60)
         finally:
             time.sleep(1)
             print("saved", flush=True)
-    doctor.run = run
+    doctor.doctor = run
     sys.exit(main.main(["doctor"]))
 """
 

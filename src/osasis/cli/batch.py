@@ -2,155 +2,114 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from osasis.cli.controls import (
-    add_controls,
-    add_style,
-    control_values,
-    load_styles,
-)
-from osasis.cli.options import add_device, positive
-from osasis.cli.photos import add_photo_options
+from cyclopts import Parameter
+
+from osasis.cli.controls import controls_of, load_styles, made_by
+from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
 from osasis.cli.progress import Progress
-from osasis.cli.stylize import made_by
 from osasis.config.catalogue import find_style
 
 if TYPE_CHECKING:
-    from osasis.cli.options import Subparsers
     from osasis.scale.run import Counts
 
-EPILOG = """\
-examples:
-  osasis batch photos/ --style memling_maria -o out/
-      every image of a folder; results are tables: out/results/*.parquet (id, image, key)
-  osasis batch shards/ --kind tar --style memling_maria -o s3://mine/out
-      tar shards as WebDataset makes them, in a folder; results go to object storage
-  osasis batch photos.parquet --id-column url --image-column jpg --style memling_maria -o out/
-  RAY_ADDRESS=auto osasis batch s3://mine/photos --style memling_maria -o s3://mine/out
-      on the cluster this machine belongs to; one worker per GPU
-
-Run the same command again and only what is not done is done; a photo is known by its id, not by its
-content. Ctrl-C loses at most the batches under work. Photos that fail, and those that kill their
-worker twice, are set aside in out/failed/*.parquet with the reason, and are not tried again unless
---retry-failed says so; the exit status is 1 as long as there are any. Up to some ten thousand
-photos on one machine, `osasis stylize` is simpler, and writes a file for each.
-Needs Ray: pip install 'osasis[ray]'
-"""
 _SHOWN = 10  # photos set aside that are named at the end
-# options that do not change a result
-_WITHOUT_EFFECT = (
-    "sources", "kind", "id_column", "image_column", "workers", "address", "retry_failed",
-)  # fmt: skip
+_Workers = Parameter(group="workers")
 
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "batch",
-        help="redraw millions of photos over many machines (Ray)",
-        description="Redraw the photos of a folder, of tar shards, of Parquet tables or of object "
-        "storage into tables, over the workers of a Ray cluster or of this machine.",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="folders, files, or addresses such as s3://..."
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="DIR", help="folder or address for the tables"
-    )
-    parser.add_argument(
-        "--kind",
-        choices=("folder", "tar", "parquet"),
-        help="what the sources are (default: by the suffix of the first)",
-    )
-    parser.add_argument(
-        "--id-column",
-        default="id",
-        metavar="C",
-        help="column of a table that names photos, each once (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--image-column",
-        default="image",
-        metavar="C",
-        help="column of a table with the bytes of image files (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format",
-        choices=("png", "jpeg", "webp"),
-        default="png",
-        help="of the results (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="try those again that were set aside"
-    )
-    group = parser.add_argument_group("workers")
-    group.add_argument(
-        "--workers", type=positive, metavar="N", help="how many (default: one per GPU, else CPU)"
-    )
-    group.add_argument("--address", metavar="A", help="of a Ray cluster (default: $RAY_ADDRESS)")
-    group.add_argument(
-        "--batch-size",
-        type=positive,
-        default=16,
-        metavar="N",
-        help="photos handed to a worker and written together (default: %(default)s)",
-    )
-    group.add_argument(
-        "--jobs",
-        type=positive,
-        default=2,
-        metavar="N",
-        help="threads of a worker beside its network (default: %(default)s)",
-    )
-    add_photo_options(parser)
-    add_style(parser, required=True)
-    add_controls(parser)
-    add_device(parser)
-    return parser
+def batch(
+    sources: Annotated[list[str], Parameter(name="SOURCE")],
+    /,
+    *,
+    output: Annotated[str, Parameter(alias="-o", metavar="DIR")],
+    styles: Styles = Styles(),
+    kind: Literal["folder", "tar", "parquet"] | None = None,
+    id_column: str = "id",
+    image_column: str = "image",
+    format: Literal["png", "jpeg", "webp"] = "png",
+    retry_failed: bool = False,
+    workers: Annotated[Positive | None, _Workers] = None,
+    address: Annotated[str | None, _Workers] = None,
+    batch_size: Annotated[Positive, _Workers] = 16,
+    jobs: Annotated[Positive, _Workers] = 2,
+    drawing: DrawingOptions = DrawingOptions(),
+    photo: PhotoOptions = PhotoOptions(),
+    device: Device = None,
+) -> int:
+    """Redraw millions of photos over the workers of a Ray cluster or of this machine.
 
+    The photos lie in a folder, tar shards, Parquet tables or object storage; results are tables.
 
-def run(args: argparse.Namespace) -> int:
-    """Redraw what is not done yet; say how many, and which were set aside."""
+    Args:
+        sources: folders, files, or addresses such as s3://...
+        output: folder or address for the tables
+        kind: what the sources are (default: by the suffix of the first)
+        id_column: column of a table that names photos, each once
+        image_column: column of a table with the bytes of image files
+        format: of the results
+        retry_failed: try those again that were set aside
+        workers: how many (default: one per GPU, else CPU)
+        address: of a Ray cluster (default: $RAY_ADDRESS)
+        batch_size: photos handed to a worker and written together
+        jobs: threads of a worker beside its network
+
+    Examples:
+      osasis batch photos/ --style memling_maria -o out/
+          every image of a folder; results are tables: out/results/*.parquet (id,
+          image, key)
+      osasis batch shards/ --kind tar --style memling_maria -o s3://mine/out
+          tar shards as WebDataset makes them, in a folder; results go to object
+          storage
+      osasis batch photos.parquet --id-column url --image-column jpg --style memling_maria -o out/
+      RAY_ADDRESS=auto osasis batch s3://mine/photos --style memling_maria -o s3://mine/out
+          on the cluster this machine belongs to; one worker per GPU
+
+    Run the same command again and only what is not done is done; a photo is known
+    by its id, not by its content. Ctrl-C loses at most the batches under work.
+    Photos that fail, and those that kill their worker twice, are set aside in
+    out/failed/*.parquet with the reason, and are not tried again unless
+    --retry-failed says so; the exit status is 1 as long as there are any. Up to
+    some ten thousand photos on one machine, `osasis stylize` is simpler, and writes
+    a file for each. Needs Ray: pip install 'osasis[ray]'
+    """
     from osasis.scale.engine import import_ray_data
     from osasis.scale.run import stylize_dataset
     from osasis.scale.tables import Tables
     from osasis.scale.worker import Job
 
-    for name, _ in args.style:
+    styles.check("batch")
+    for name, _ in styles.style:
         find_style(name)  # before anything slow
     import_ray_data()
-    base, styles = load_styles(args)
-    made = made_by(base, args)
-    for name in _WITHOUT_EFFECT:
-        made["settings"].pop(name)
+    controls = controls_of(drawing, photo)
+    base, loaded = load_styles(styles, device)
+    made = made_by(base, styles, controls, format=format)
     job = Job(
         str(base.path.resolve()) if base.path else base.name,
         base.hash,
-        args.output,
+        output,
         made,
-        control_values(args),
-        args.format,
-        args.jobs,
-        args.device,
-        args.batch_size,
+        controls,
+        format,
+        jobs,
+        device,
+        batch_size,
     )
     records = stylize_dataset(
-        args.sources,
-        styles,
+        sources,
+        loaded,
         job,
-        kind=args.kind,
-        id_column=args.id_column,
-        image_column=args.image_column,
-        workers=args.workers,
-        batch_size=args.batch_size,
-        address=args.address,
-        retry_failed=args.retry_failed,
+        kind=kind,
+        id_column=id_column,
+        image_column=image_column,
+        workers=workers,
+        batch_size=batch_size,
+        address=address,
+        retry_failed=retry_failed,
     )
     try:
         with closing(records):
@@ -158,11 +117,11 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; the same command does what is not done yet") from None
     before = f", {counts.skipped} done or set aside before" if counts.skipped else ""
-    print(f"{counts.done} photos redrawn into {args.output}{before}")
-    aside = Tables(args.output).reasons(_SHOWN)
+    print(f"{counts.done} photos redrawn into {output}{before}")
+    aside = Tables(output).reasons(_SHOWN)
     if not aside:
         return 0
-    where = f"{args.output}/failed"
+    where = f"{output}/failed"
     print(
         f"error: {counts.failed} photos were set aside now; {where} has, among others:",
         file=sys.stderr,

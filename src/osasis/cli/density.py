@@ -2,78 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from osasis.cli.options import add_base, add_device, make_writable, positive, whole
+from cyclopts import Parameter
+
+from osasis.cli.options import (
+    DEFAULT_BASE,
+    BaseName,
+    Device,
+    OutputFile,
+    Positive,
+    Several,
+    Whole,
+    make_writable,
+)
 from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
-    from osasis.cli.options import Subparsers
     from osasis.evaluate.ranking import Ranked, Ranking
 
-EPILOG = """\
-examples:
-  osasis density photos/ -o ranking.csv
-      the hardest first; ranking.png shows both ends with their reconstructions
-  osasis density photos/ -o ranking.csv --top 100
-      only the 100 hardest and the 100 easiest
-  osasis density faces/ --hard microphones/ -o ranking.csv
-      also says how well the photos of microphones/ are told from those of faces/ (AUC)
 
-A photo's score is the LPIPS between it and pictures drawn from its semantic code and fresh noise:
-high where the code alone does not hold what is in the photo, as with hands, hats and microphones.
-The same photo always gets the same score. Ctrl-C keeps the scores; the same command goes on.
-"""
+def density(
+    photos: Annotated[list[Path], Parameter(name="PHOTO_OR_DIR")],
+    /,
+    *,
+    output: OutputFile = Path("ranking.csv"),
+    top: Positive | None = None,
+    hard: Annotated[list[Path] | None, Several] = None,
+    draws: Positive = 4,
+    steps: Positive = 20,
+    seed: Whole = 0,
+    base: BaseName = DEFAULT_BASE,
+    device: Device = None,
+) -> int:
+    """Rank photos by density: which are unlike what the base has learned to draw.
 
+    Args:
+        photos: photos, folders of photos
+        output: CSV to write; the sheet gets the same name with .png
+        top: keep only N of each end
+        hard: photos expected to be hard: ranked too, and the AUC against the others is said
+        draws: noise draws
+        steps: DDIM steps
+        seed: of the draws
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "density",
-        help="rank photos by how hard they are for a base",
-        description="Rank photos by density: which are unlike what the base has learned to draw.",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "photos", nargs="+", type=Path, metavar="PHOTO_OR_DIR", help="photos, folders of photos"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="CSV to write; the sheet gets the same name with .png (default: ranking.csv)",
-    )
-    parser.add_argument("--top", type=positive, metavar="N", help="keep only N of each end")
-    parser.add_argument(
-        "--hard",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="PHOTO_OR_DIR",
-        help="photos expected to be hard: ranked too, and the AUC against the others is said",
-    )
-    parser.add_argument(
-        "--draws", type=positive, default=4, metavar="N", help="noise draws (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--steps", type=positive, default=20, metavar="N", help="DDIM steps (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of the draws")
-    add_base(parser)
-    add_device(parser)
-    return parser
+    Examples:
+      osasis density photos/ -o ranking.csv
+          the hardest first; ranking.png shows both ends with their reconstructions
+      osasis density photos/ -o ranking.csv --top 100
+          only the 100 hardest and the 100 easiest
+      osasis density faces/ --hard microphones/ -o ranking.csv
+          also says how well the photos of microphones/ are told from those of
+          faces/ (AUC)
 
-
-def run(args: argparse.Namespace) -> int:
-    """Score the photos, write the ranking and the sheet, say what was found."""
+    A photo's score is the LPIPS between it and pictures drawn from its semantic
+    code and fresh noise: high where the code alone does not hold what is in the
+    photo, as with hands, hats and microphones. The same photo always gets the same
+    score. Ctrl-C keeps the scores; the same command goes on.
+    """
     from osasis.imaging.save import is_taken
 
-    output: Path = args.output or Path("ranking.csv")
     if output.suffix != ".csv":
         raise UserError(f"the ranking is a .csv file, not {output}", hint="-o ranking.csv")
     for path in (output, output.with_suffix(".png")):
@@ -82,10 +73,9 @@ def run(args: argparse.Namespace) -> int:
     from osasis.imaging.find import PassedOver, find_images
 
     passed = PassedOver()
-    photos = find_images(args.photos, passed)
-    hard = find_images(args.hard) if args.hard else []
-    expected = {p.resolve() for p in hard}
-    photos = [p for p in photos if p.resolve() not in expected]
+    expected_hard = find_images(hard) if hard else []
+    expected = {p.resolve() for p in expected_hard}
+    given = [p for p in find_images(photos, passed) if p.resolve() not in expected]
     make_writable(output.parent)
 
     from osasis.base import load_base
@@ -94,19 +84,19 @@ def run(args: argparse.Namespace) -> int:
     from osasis.imaging.save import save_image
     from osasis.perception.judges import load_judges
 
-    base = load_base(args.base, device=args.device)
+    loaded = load_base(base, device=device)
     ranker = DensityRanker(
-        base,
-        load_judges(device=base.device).lpips,
-        draws=args.draws,
-        steps=args.steps,
-        seed=args.seed,
+        loaded,
+        load_judges(device=loaded.device).lpips,
+        draws=draws,
+        steps=steps,
+        seed=seed,
     )
     ranking = Ranking(ranker, output.with_name(f".{output.stem}.partial.json"))
-    ranked = _score(ranking, photos, hard, output)
+    ranked = _score(ranking, given, expected_hard, output)
     ranked.sort(key=lambda entry: -entry.score.stochastic)
     ranks = {id(entry): rank for rank, entry in enumerate(ranked, 1)}
-    kept = ends_of(ranked, args.top) if args.top else ranked
+    kept = ends_of(ranked, top) if top else ranked
     write_ranking(output, kept, [ranks[id(entry)] for entry in kept])
     save_image(
         ranking.sheet(ranked),

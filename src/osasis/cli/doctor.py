@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import platform
@@ -11,25 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from osasis._version import __version__
 from osasis.config.catalogue import assets
 from osasis.errors import OsasisError
 from osasis.files import sha256
 
-if TYPE_CHECKING:
-    from osasis.cli.options import Subparsers
-
-EPILOG = """\
-example:
-  osasis doctor
-
-The exit status is 0 when `learn` and `stylize` can work here, and 1 when they cannot.
-"""
-
 # package on PyPI -> module to import; a test compares them with pyproject.toml
 CORE = {
+    "cyclopts": "cyclopts",
     "huggingface_hub": "huggingface_hub",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
@@ -72,16 +61,6 @@ class Check:
         mark = "ok" if self.ok else "MISSING" if self.core else "absent"
         first = f"{mark:8}{self.name:22}{self.detail}"
         return [first] if self.ok or not self.fix else [first, f"{'':30}mend it with: {self.fix}"]
-
-
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    return subparsers.add_parser(
-        "doctor",
-        help="check this machine and installation",
-        description="Check this machine and installation; say what mends what is missing.",
-        epilog=EPILOG,
-    )
 
 
 def check_python() -> Iterator[Check]:
@@ -236,8 +215,15 @@ def _title(check: Callable[[], Iterator[Check]]) -> str:
     return check.__name__.removeprefix("check_")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the findings; 1 if osasis cannot work."""
+def doctor() -> int:
+    """Check this machine and installation; say what mends what is missing.
+
+    Examples:
+      osasis doctor
+
+    The exit status is 0 when `learn` and `stylize` can work here, and 1 when they
+    cannot.
+    """
     works = True
     for check in examine():
         print("\n".join(check.lines()), flush=True)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-import math
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from osasis.cli.controls import add_controls, add_style, control_values, describe, load_styles
-from osasis.cli.options import add_device, amount, make_writable, positive, share
-from osasis.cli.photos import (
-    Told,
-    add_photo_list,
-    add_photo_options,
-    find,
-    report,
-    say_told,
+from cyclopts import Parameter
+
+from osasis.cli.controls import controls_of, describe, load_styles, made_by
+from osasis.cli.options import (
+    Amount,
+    Device,
+    DrawingOptions,
+    Output,
+    PhotoOptions,
+    Positive,
+    Share,
+    Styles,
+    attribute_amount,
+    each,
+    make_writable,
 )
+from osasis.cli.photos import Format, Photos, Told, find, report, say_told
 from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
 
@@ -27,129 +32,175 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from osasis.base import Base
-    from osasis.cli.options import Subparsers
     from osasis.stylize.edit import Edit
     from osasis.stylize.text import Identity, TextStep
 
-CLIP_MODEL = "openai/clip-vit-base-patch32"
 
-EPILOG = """\
-examples:
-  osasis edit me.jpg --attribute smiling=1.5
-      along a direction that comes with the base; 1 is the way from faces that do not smile to
-      faces that do; writes edited/me.jpg
-  osasis edit photos/ --attribute eyeglasses --attribute male=-1 -o out/
-  osasis edit me.jpg --attribute smiling=1.5 --guidance 3
-      the same, more visibly; more of the rest changes with it
-  osasis edit me.jpg --attribute smiling=1.5 --style memling_maria
-      the edited face in a style
-  osasis edit me.jpg --text "a smiling face" --from "a face"
-      any description; minutes a photo without a GPU. Needs CLIP (about 605 MB): where it is
-      missing, the error says how to get it
+@Parameter(name="*", group="edits")
+@dataclass(frozen=True)
+class EditOptions:
+    """What is edited."""
 
-An attribute that the base does not know is answered with those it knows. Scores printed at the end
-tell how far the edit got: they are measured on the results, in the same units as the amounts. An
-edit has more effect at --t0 1000 (the default without --style) than below.
-"""
-
-
-def attribute(text: str) -> tuple[str, float]:
-    """An attribute and its amount: 'smiling=1.5'; without an amount it is 1."""
-    name, _, number = text.partition("=")
-    try:
-        value = float(number) if "=" in text else 1.0
-    except ValueError:
-        value = math.nan
-    if not name or not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no attribute such as smiling=1.5")
-    return name, value
+    attribute: Annotated[
+        tuple[tuple[str, float], ...],
+        Parameter(converter=each(attribute_amount), n_tokens=1, metavar="NAME[=AMOUNT]"),
+    ] = ()
+    """Move along a direction of the base; several add up, negative amounts go back."""
+    text: str | None = None
+    """What the photo should show."""
+    source: Annotated[str, Parameter(name="--from", metavar="TEXT")] = "a face"
+    """What it shows, for --text."""
+    guidance: Amount | None = None
+    """How much of the edit's effect on every step is taken; 1 is plain decoding with the edited
+    code (default: 2 for attributes; 1 with --text or --style)."""
+    clip: Annotated[str, Parameter(metavar="FOLDER_OR_ID")] = "openai/clip-vit-base-patch32"
+    """CLIP in the hub's layout, for --text."""
+    iterations: Positive = 60
+    """Updates of --text at most."""
+    max_change: Amount = 0.25
+    """--text stops where the picture differs by more than this from the unedited one, as LPIPS
+    measures it."""
+    min_identity: Share | None = None
+    """--text stops also where the person is less like the unedited one than this, 0 to 1, as SFace
+    measures it; needs `osasis models fetch sface` (default: not measured)."""
 
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "edit",
-        help="change what photos show: attributes, or a description",
-        description="Change what photos show, along attributes of the base or by a description; "
-        "with --style the edited photos are redrawn in it.",
-        epilog=EPILOG,
-    )
-    add_photo_list(parser, output="edited")
-    _add_edits(parser)
-    add_style(parser, required=False)
-    add_photo_options(parser)
-    add_controls(parser)
-    parser.set_defaults(style_image=None)
-    add_device(parser)
-    return parser
+def edit(
+    photos: Photos,
+    /,
+    *,
+    output: Output = Path("edited"),
+    format: Format = "same",
+    edits: EditOptions = EditOptions(),
+    styles: Styles = Styles(),
+    drawing: DrawingOptions = DrawingOptions(),
+    photo: PhotoOptions = PhotoOptions(),
+    device: Device = None,
+) -> int:
+    """Change what photos show, along attributes of the base or by a description.
+
+    With --style the edited photos are redrawn in it.
+
+    Args:
+        output: folder for the results, or for one photo a picture's file
+
+    Examples:
+      osasis edit me.jpg --attribute smiling=1.5
+          along a direction that comes with the base; 1 is the way from faces that
+          do not smile to faces that do; writes edited/me.jpg
+      osasis edit photos/ --attribute eyeglasses --attribute male=-1 -o out/
+      osasis edit me.jpg --attribute smiling=1.5 --guidance 3
+          the same, more visibly; more of the rest changes with it
+      osasis edit me.jpg --attribute smiling=1.5 --style memling_maria
+          the edited face in a style
+      osasis edit me.jpg --text "a smiling face" --from "a face"
+          any description; minutes a photo without a GPU. Needs CLIP (about 605 MB):
+          where it is missing, the error says how to get it
+
+    An attribute that the base does not know is answered with those it knows. Scores
+    printed at the end tell how far the edit got: they are measured on the results,
+    in the same units as the amounts. An edit has more effect at --t0 1000 (the
+    default without --style) than below.
+    """
+    if not edits.attribute and edits.text is None:
+        raise UserError(
+            "there is nothing to edit", hint="--attribute smiling=1.5, or --text 'a smiling face'"
+        )
+    from PIL import Image
+
+    from osasis.formats.records import file_hash, result_key
+    from osasis.formats.results import Results
+    from osasis.imaging.load import load_photo
+    from osasis.imaging.tensors import to_tensor
+
+    found, passed = find(photos, output)
+    paths = [each.path for each in found]
+    results = Results(output, format)
+
+    from osasis.stylize.batch import photo_seed
+    from osasis.stylize.edit import EDIT_ROUTE
+    from osasis.stylize.model import common_route
+    from osasis.stylize.photo import PhotoStylizer
+    from osasis.stylize.stylizer import Stylizer
+
+    base, loaded = load_styles(styles, device)
+    guidance = guidance_of(edits, styled=bool(styles.style))
+    controls = controls_of(drawing, photo, guidance=guidance)
+    route = common_route(loaded, EDIT_ROUTE)
+    t0 = route.t0 if controls.t0 is None else controls.t0
+    failed: list[tuple[Path, OsasisError]] = []
+    stops: list[str] = []
+    told: list[tuple[Path, Told]] = []
+    skipped = 0
+    with Progress() as progress:
+
+        def show(step: TextStep) -> None:
+            note = f"loss {step.loss:.3f}, changed {step.lpips:.2f}"
+            progress.update(f"{path.name}: text", step.done, step.total, note)
+            if step.stopped:
+                stops.append(f"{path.name}: {step.done} updates, {note}: {step.stopped}")
+
+        made_edits = make_edits(base, edits, t0, guidance, show)
+        stylizer = Stylizer(base, loaded, controls, edits=made_edits)
+        painter = PhotoStylizer(stylizer)
+        make_writable(results.folder)
+        made = made_by(base, styles, controls, format=format, edits=asdict(edits))
+        metadata = describe(base, loaded, controls) | describe_edits(edits, guidance)
+        scores = Scores(base, [name for name, _ in edits.attribute])
+        size = (base.image_size, base.image_size)
+        for index, path in enumerate(paths):
+            progress.update("edit", index, len(paths))
+            try:
+                prepared = painter.prepare(load_photo(path))
+                photo_hash = file_hash(path)
+                key, wanted = (
+                    result_key(photo_hash, made),
+                    results.wanted(path, found[index].folder),
+                )
+                if results.has(wanted, key):
+                    skipped += 1
+                    continue
+                reserved = results.reserve(wanted, key)
+                seeds = [photo_seed(controls.seed, photo_hash)] * len(prepared.squares)
+                edited = painter.redraw(prepared.squares, seeds)
+                redrawn = painter.finish(prepared, edited)
+                record = {
+                    "photo": found[index].name,
+                    "photo_sha256": photo_hash,
+                    **made,
+                    "key": key,
+                }
+                saved = results.save(reserved, redrawn, record, metadata)
+                told.append((path, Told(saved, saved != wanted, redrawn.faces, redrawn.kept.notes)))
+            except OsasisError as error:
+                failed.append((path, error))
+                continue
+            for before, after in zip(prepared.squares, edited, strict=True):
+                seen = [Image.fromarray(square).resize(size) for square in (before, after)]
+                scores.add(*map(to_tensor, seen))
+            progress.update("edit", index + 1, len(paths))
+    for line in [*stops, *scores.lines()]:
+        print(line)
+    say_told(told)
+    done = len(paths) - len(failed) - skipped
+    return report(done, output, failed, skipped=skipped, verb="edited", passed=passed)
 
 
-def _add_edits(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("edits")
-    group.add_argument(
-        "--attribute",
-        action="append",
-        type=attribute,
-        default=[],
-        metavar="NAME[=AMOUNT]",
-        help="move along a direction of the base; several add up, negative amounts go back",
-    )
-    group.add_argument("--text", metavar="TEXT", help="what the photo should show")
-    group.add_argument(
-        "--from",
-        dest="source",
-        default="a face",
-        metavar="TEXT",
-        help="what it shows, for --text (default: '%(default)s')",
-    )
-    group.add_argument(
-        "--guidance",
-        type=amount,
-        metavar="G",
-        help="how much of the edit's effect on every step is taken; 1 is plain decoding with the "
-        "edited code (default: 2 for attributes; 1 with --text or --style)",
-    )
-    group.add_argument(
-        "--clip",
-        default=CLIP_MODEL,
-        metavar="FOLDER_OR_ID",
-        help="CLIP in the hub's layout, for --text (default: %(default)s)",
-    )
-    group.add_argument(
-        "--iterations",
-        type=positive,
-        default=60,
-        metavar="N",
-        help="updates of --text at most (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-change",
-        type=amount,
-        default=0.25,
-        metavar="D",
-        help="--text stops where the picture differs by more than this from the unedited one, as "
-        "LPIPS measures it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--min-identity",
-        type=share,
-        metavar="S",
-        help="--text stops also where the person is less like the unedited one than this, 0 to 1, "
-        "as SFace measures it; needs `osasis models fetch sface` (default: not measured)",
-    )
-
-
-def guidance_of(args: argparse.Namespace) -> float:
+def guidance_of(asked: EditOptions, *, styled: bool) -> float:
     """The guidance asked for, or what was measured to suit the edit."""
     from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
 
-    if args.guidance is not None:
-        return float(args.guidance)
-    return 1.0 if args.text or args.style else ATTRIBUTE_GUIDANCE
+    if asked.guidance is not None:
+        return asked.guidance
+    return 1.0 if asked.text or styled else ATTRIBUTE_GUIDANCE
 
 
 def make_edits(
-    base: Base, args: argparse.Namespace, t0: int, report: Callable[[TextStep], None]
+    base: Base,
+    asked: EditOptions,
+    t0: int,
+    guidance: float,
+    report: Callable[[TextStep], None],
 ) -> list[Edit]:
     """The edits that the options ask for.
 
@@ -159,44 +210,44 @@ def make_edits(
     from osasis.stylize.edit import AttributeEdit
 
     edits: list[Edit] = []
-    if args.attribute:
+    if asked.attribute:
         amounts: dict[str, float] = {}
-        for name, value in args.attribute:
+        for name, value in asked.attribute:
             amounts[name] = amounts.get(name, 0.0) + value
         edits.append(AttributeEdit(base, amounts))
-    if args.text is not None:
+    if asked.text is not None:
         from osasis.perception.clip import ClipEmbedder
         from osasis.stylize.text import TextEdit, TextSettings
 
         settings = TextSettings(
-            iterations=args.iterations,
-            max_lpips=args.max_change,
-            min_identity=args.min_identity or 0.0,
+            iterations=asked.iterations,
+            max_lpips=asked.max_change,
+            min_identity=asked.min_identity or 0.0,
             route=TextSettings().route.until(t0),
-            guidance=guidance_of(args),
+            guidance=guidance,
         )
-        embedder = ClipEmbedder(args.clip, device=base.device)
+        embedder = ClipEmbedder(asked.clip, device=base.device)
         edits.append(
             TextEdit(
                 base,
                 embedder,
-                args.text,
-                args.source,
+                asked.text,
+                asked.source,
                 settings=settings,
-                identity=measure_of_identity(args),
+                identity=measure_of_identity(asked.min_identity),
                 report=report,
             )
         )
     return edits
 
 
-def measure_of_identity(args: argparse.Namespace) -> Identity | None:
+def measure_of_identity(least: float | None) -> Identity | None:
     """The measure behind `--min-identity`.
 
     Raises:
         UserError: its network is not here.
     """
-    if args.min_identity is None:
+    if least is None:
         return None
     from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity
     from osasis.evaluate.networks import network_path
@@ -204,12 +255,12 @@ def measure_of_identity(args: argparse.Namespace) -> Identity | None:
     return IdentitySimilarity(FaceEmbedder("sface", network_path("sface", {})))
 
 
-def describe_edits(args: argparse.Namespace) -> dict[str, str]:
+def describe_edits(asked: EditOptions, guidance: float) -> dict[str, str]:
     """What a result's metadata says about its edits."""
-    said = [f"{name}={value:g}" for name, value in args.attribute]
-    if args.text is not None:
-        said.append(f"{args.source!r} to {args.text!r}")
-    return {"edit": ", ".join(said), "guidance": f"{guidance_of(args):g}"}
+    said = [f"{name}={value:g}" for name, value in asked.attribute]
+    if asked.text is not None:
+        said.append(f"{asked.source!r} to {asked.text!r}")
+    return {"edit": ", ".join(said), "guidance": f"{guidance:g}"}
 
 
 class Scores:
@@ -239,89 +290,3 @@ class Scores:
             for name in self._names
             if count
         ]
-
-
-def run(args: argparse.Namespace) -> int:
-    """Edit the photos, write them, say where and how far it got."""
-    if not args.attribute and args.text is None:
-        raise UserError(
-            "there is nothing to edit", hint="--attribute smiling=1.5, or --text 'a smiling face'"
-        )
-    from PIL import Image
-
-    from osasis.formats.records import file_hash, result_key
-    from osasis.formats.results import Results
-    from osasis.imaging.load import load_photo
-    from osasis.imaging.tensors import to_tensor
-
-    found, passed = find(args)
-    photos = [photo.path for photo in found]
-    results = Results(args.output, args.format)
-
-    from osasis.cli.stylize import made_by
-    from osasis.stylize.batch import photo_seed
-    from osasis.stylize.edit import EDIT_ROUTE
-    from osasis.stylize.model import common_route
-    from osasis.stylize.photo import PhotoStylizer
-    from osasis.stylize.stylizer import Stylizer
-
-    base, styles = load_styles(args)
-    controls = replace(control_values(args), guidance=guidance_of(args))
-    route = common_route(styles, EDIT_ROUTE)
-    t0 = route.t0 if args.t0 is None else args.t0
-    failed: list[tuple[Path, OsasisError]] = []
-    stops: list[str] = []
-    told: list[tuple[Path, Told]] = []
-    skipped = 0
-    with Progress() as progress:
-
-        def show(step: TextStep) -> None:
-            note = f"loss {step.loss:.3f}, changed {step.lpips:.2f}"
-            progress.update(f"{photo.name}: text", step.done, step.total, note)
-            if step.stopped:
-                stops.append(f"{photo.name}: {step.done} updates, {note}: {step.stopped}")
-
-        edits = make_edits(base, args, t0, show)
-        stylizer = Stylizer(base, styles, controls, edits=edits)
-        painter = PhotoStylizer(stylizer)
-        make_writable(results.folder)
-        made = made_by(base, args)
-        metadata = describe(base, styles, args) | describe_edits(args)
-        scores = Scores(base, [name for name, _ in args.attribute])
-        size = (base.image_size, base.image_size)
-        for index, photo in enumerate(photos):
-            progress.update("edit", index, len(photos))
-            try:
-                prepared = painter.prepare(load_photo(photo))
-                photo_hash = file_hash(photo)
-                key, wanted = (
-                    result_key(photo_hash, made),
-                    results.wanted(photo, found[index].folder),
-                )
-                if results.has(wanted, key):
-                    skipped += 1
-                    continue
-                output = results.reserve(wanted, key)
-                seeds = [photo_seed(args.seed, photo_hash)] * len(prepared.squares)
-                edited = painter.redraw(prepared.squares, seeds)
-                redrawn = painter.finish(prepared, edited)
-                record = {
-                    "photo": found[index].name,
-                    "photo_sha256": photo_hash,
-                    **made,
-                    "key": key,
-                }
-                path = results.save(output, redrawn, record, metadata)
-                told.append((photo, Told(path, path != wanted, redrawn.faces, redrawn.kept.notes)))
-            except OsasisError as error:
-                failed.append((photo, error))
-                continue
-            for before, after in zip(prepared.squares, edited, strict=True):
-                seen = [Image.fromarray(square).resize(size) for square in (before, after)]
-                scores.add(*map(to_tensor, seen))
-            progress.update("edit", index + 1, len(photos))
-    for line in [*stops, *scores.lines()]:
-        print(line)
-    say_told(told)
-    done = len(photos) - len(failed) - skipped
-    return report(done, args.output, failed, skipped=skipped, verb="edited", passed=passed)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from osasis.cli.options import add_base, add_device, make_writable, positive, whole
+from cyclopts import Parameter
+
+from osasis.cli.options import (
+    DEFAULT_BASE,
+    BaseName,
+    Device,
+    OutputFile,
+    Positive,
+    Several,
+    Whole,
+    command_line,
+    make_writable,
+)
 from osasis.cli.photos import report
 from osasis.cli.progress import Progress, describe_losses
 from osasis.errors import OsasisError, UserError
@@ -18,109 +28,87 @@ from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
 
 if TYPE_CHECKING:
     from osasis.base import Base
-    from osasis.cli.options import Subparsers
     from osasis.config.presets import LearnConfig
     from osasis.learn.collection import Collection, Outcome, StyleTask
     from osasis.learn.context import LearningContext
     from osasis.learn.learner import StepRecord
     from osasis.scale.shares import Shares
 
-PRESETS = ("fast", "paper", "release")
 COMPILE = {"auto": None, "on": True, "off": False}
-
-EPILOG = """\
-examples:
-  osasis learn painting.jpg
-      writes painting.osasis.safetensors into the current folder
-  osasis learn painting.jpg -o styles/painting.osasis.safetensors --preset paper --seed 3
-  osasis learn painting.jpg --photos ~/Pictures/family/
-      learns on your photos: sharper on them than with photos drawn by the base
-  osasis learn paintings/ -o styles/
-      one style per picture; run it again, and only what is new or changed is learned
-  accelerate launch --num_processes 4 -m osasis learn paintings/ -o styles/
-      several GPUs: each learns its share of the pictures; on CPUs:
-      `torchrun --nproc_per_node 2 -m osasis ...`
-
-Ctrl-C keeps what is learned so far; the same command continues from there. Of several pictures,
-those that fail are listed at the end, and the exit status is then 1; all others are learned.
-Then: osasis stylize photo.jpg --style painting.osasis.safetensors
-"""
+Preset = Literal["fast", "paper", "release"]
 
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "learn",
-        help="learn a style from one picture, or one from each of several",
-        description="Learn a style from one picture and write it to a style file; of several "
-        "pictures, or a folder of them, one style each.",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "style_images",
-        nargs="+",
-        type=Path,
-        metavar="STYLE_IMAGE_OR_DIR",
-        help="picture to learn; several, or a folder, give one style each",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE_OR_DIR",
-        help=f"style file to write (default: the picture's name with {STYLE_SUFFIX}, here); "
-        "for several pictures a folder (default: styles)",
-    )
-    parser.add_argument(
-        "--preset",
-        choices=PRESETS,
-        default="fast",
-        help="fast: minutes on a CPU; paper: the paper's text; release: the authors' program, "
-        "number for number (default: %(default)s)",
-    )
-    add_base(parser)
-    parser.add_argument(
-        "--embedder",
-        metavar="NAME",
-        help="network that compares pictures: clip, clip:FOLDER, or vgg16-stats, which is in the "
-        "package and brings LPIPS with four layers of five (default: the preset's)",
-    )
-    parser.add_argument(
-        "--photos",
-        nargs="+",
-        default=[],
-        metavar="PHOTO",
-        help="photos, folders or patterns to learn on, best those to be redrawn: sharper results "
-        "than with the photos that the base draws for itself otherwise",
-    )
-    parser.add_argument(
-        "--style-crop",
-        metavar="CROP",
-        help="what of the picture is learned: face, square (its middle), or X,Y,W,H in pixels "
-        "(default: the middle; the face where the middle shows none, or a small one)",
-    )
-    parser.add_argument(
-        "--iterations",
-        type=positive,
-        metavar="N",
-        help="walks down from t0, each of several updates (default: the preset's)",
-    )
-    parser.add_argument(
-        "--seed", type=whole, default=0, metavar="N", help="seed of all randomness (default: 0)"
-    )
-    parser.add_argument("--name", help="name of the style (default: the picture's); of one only")
-    parser.add_argument(
-        "--force", action="store_true", help="replace existing style files, learn all again"
-    )
-    parser.add_argument(
-        "--compile",
-        choices=COMPILE,
-        default="auto",
-        help="compile the networks first; auto: on a GPU, where many updates follow "
-        "(default: %(default)s)",
-    )
-    add_device(parser)
-    return parser
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LearnOptions:
+    """How a style is learned."""
+
+    preset: Preset = "fast"
+    """fast: minutes on a CPU; paper: the paper's text; release: the authors' program, number for
+    number."""
+    base: BaseName = DEFAULT_BASE
+    embedder: Annotated[str | None, Parameter(metavar="NAME")] = None
+    """Network that compares pictures: clip, clip:FOLDER, or vgg16-stats, which is in the package
+    and brings LPIPS with four layers of five (default: the preset's)."""
+    photos: Annotated[tuple[str, ...], Several, Parameter(metavar="PHOTO...")] = ()
+    """Photos, folders or patterns to learn on, best those to be redrawn: sharper results than with
+    the photos that the base draws for itself otherwise."""
+    style_crop: Annotated[str | None, Parameter(metavar="CROP")] = None
+    """What of the picture is learned: face, square (its middle), or X,Y,W,H in pixels (default: the
+    middle; the face where the middle shows none, or a small one)."""
+    iterations: Positive | None = None
+    """Walks down from t0, each of several updates (default: the preset's)."""
+    seed: Whole = 0
+    """Seed of all randomness."""
+    name: Annotated[str | None, Parameter(metavar="TEXT")] = None
+    """Name of the style (default: the picture's); of one only."""
+    force: bool = False
+    """Replace existing style files, learn all again."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the networks first; auto: on a GPU, where many updates follow."""
+    device: Device = None
+
+
+def learn(
+    style_images: Annotated[list[Path], Parameter(name="STYLE_IMAGE_OR_DIR")],
+    /,
+    *,
+    output: OutputFile | None = None,
+    options: LearnOptions = LearnOptions(),
+) -> int:
+    """Learn a style from one picture and write it to a style file.
+
+    Of several pictures, or a folder of them, one style each.
+
+    Args:
+        style_images: picture to learn; several, or a folder, give one style each
+        output: style file to write (default: the picture's name with .osasis.safetensors, here);
+            for several pictures a folder (default: styles)
+
+    Examples:
+      osasis learn painting.jpg
+          writes painting.osasis.safetensors into the current folder
+      osasis learn painting.jpg -o styles/painting.osasis.safetensors --preset paper --seed 3
+      osasis learn painting.jpg --photos ~/Pictures/family/
+          learns on your photos: sharper on them than with photos drawn by the base
+      osasis learn paintings/ -o styles/
+          one style per picture; run it again, and only what is new or changed is
+          learned
+      accelerate launch --num_processes 4 -m osasis learn paintings/ -o styles/
+          several GPUs: each learns its share of the pictures; on CPUs:
+          `torchrun --nproc_per_node 2 -m osasis ...`
+
+    Ctrl-C keeps what is learned so far; the same command continues from there. Of
+    several pictures, those that fail are listed at the end, and the exit status is
+    then 1; all others are learned.
+    """
+    if options.style_crop is not None:
+        from osasis.imaging.style_crop import checked_crop
+
+        checked_crop(options.style_crop)
+    if len(style_images) == 1 and not style_images[0].expanduser().is_dir():
+        return _learn_one(options, style_images[0], output)
+    return _learn_many(options, style_images, output)
 
 
 def output_file(picture: Path, output: Path | None, *, force: bool) -> Path:
@@ -144,53 +132,41 @@ def output_file(picture: Path, output: Path | None, *, force: bool) -> Path:
     return output
 
 
-def learn_config(args: argparse.Namespace) -> LearnConfig:
+def learn_config(asked: LearnOptions) -> LearnConfig:
     """The preset with the changes of the command line."""
     from osasis.config.presets import PRESETS as CONFIGS
 
-    config = CONFIGS[args.preset]
-    if args.embedder is not None:
-        config = config.judged_by(args.embedder)
-    return config if args.iterations is None else replace(config, iterations=args.iterations)
+    config = CONFIGS[asked.preset]
+    if asked.embedder is not None:
+        config = config.judged_by(asked.embedder)
+    return config if asked.iterations is None else replace(config, iterations=asked.iterations)
 
 
-def context_of(args: argparse.Namespace, base: Base) -> LearningContext:
+def context_of(asked: LearnOptions, base: Base) -> LearningContext:
     """What styles share, content photos included; says which photos were left out."""
     from osasis.imaging.find import PassedOver, find_photos
     from osasis.learn.context import LearningContext
     from osasis.learn.photo_bank import squares_of
 
-    config = learn_config(args)
+    config = learn_config(asked)
     photos = None
-    if args.photos:
+    if asked.photos:
         passed = PassedOver()
-        found = [photo.path for photo in find_photos(args.photos, passed=passed)]
+        found = [photo.path for photo in find_photos(asked.photos, passed=passed)]
         photos, refused = squares_of(base, found, config.bank.size)
         for reason in [*refused, *passed.lines()]:
             print(f"not learned on {reason}", file=sys.stderr)
-    return LearningContext(base, config, photos, compiled=COMPILE[args.compile])
+    return LearningContext(base, config, photos, compiled=COMPILE[asked.compile])
 
 
-def run(args: argparse.Namespace) -> int:
-    """Learn the styles, write them, say where."""
-    pictures: list[Path] = args.style_images
-    if args.style_crop is not None:
-        from osasis.imaging.style_crop import checked_crop
-
-        checked_crop(args.style_crop)
-    if len(pictures) == 1 and not pictures[0].expanduser().is_dir():
-        return _learn_one(args, pictures[0])
-    return _learn_many(args)
-
-
-def _learn_one(args: argparse.Namespace, picture: Path) -> int:
-    output = output_file(picture, args.output, force=args.force)
+def _learn_one(asked: LearnOptions, picture: Path, given: Path | None) -> int:
+    output = output_file(picture, given, force=asked.force)
     make_writable(output.parent)
     with reserved(output):
-        return _learn_into(args, picture, output)
+        return _learn_into(asked, picture, output)
 
 
-def _learn_into(args: argparse.Namespace, picture: Path, output: Path) -> int:
+def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
     from osasis.base import load_base
     from osasis.imaging.load import load_image
     from osasis.imaging.save import free_path
@@ -199,17 +175,17 @@ def _learn_into(args: argparse.Namespace, picture: Path, output: Path) -> int:
 
     image = load_image(picture)
     snapshot = snapshot_file(output)
-    base = load_base(args.base, device=args.device)
-    image, said = cropped(image, args.style_crop, faces=base.canvas.faces)
+    base = load_base(asked.base, device=asked.device)
+    image, said = cropped(image, asked.style_crop, faces=base.canvas.faces)
     if said:
         print(f"{picture}: {said}", file=sys.stderr)
-    context = context_of(args, base)
+    context = context_of(asked, base)
     learner = StyleLearner(
         base,
         image,
         context.config,
-        seed=args.seed,
-        name=args.name or picture.stem,
+        seed=asked.seed,
+        name=asked.name or picture.stem,
         snapshot=snapshot,
         context=context,
     )
@@ -225,19 +201,21 @@ def _learn_into(args: argparse.Namespace, picture: Path, output: Path) -> int:
             f"stopped; what is learned so far is kept in {snapshot}\n"
             "hint: run the same command again to continue from there"
         ) from None
-    if not args.force:
+    if not asked.force:
         output = free_path(output)  # somebody may have put a file there meanwhile
     learner.style().save(output)
     learner.finish()
     print(f"wrote {output}")
-    own = f" --base {shlex.quote(args.base)}" if base.path and Path(args.base).exists() else ""
-    print(f"next: osasis stylize PHOTO --style {shlex.quote(str(output))}{own}")
+    words = ["osasis", "stylize", "PHOTO", "--style", output]
+    if base.path and Path(asked.base).exists():  # a base given by file is not found by its name
+        words += ["--base", asked.base]
+    print(f"next: {command_line(words)}")
     return 0
 
 
-def _learn_many(args: argparse.Namespace) -> int:
-    folder: Path = args.output or Path("styles")
-    _check_many(args, folder)
+def _learn_many(asked: LearnOptions, pictures: list[Path], given: Path | None) -> int:
+    folder = given or Path("styles")
+    _check_many(asked, folder)
     make_writable(folder)
 
     from osasis.base import load_base
@@ -245,12 +223,14 @@ def _learn_many(args: argparse.Namespace) -> int:
     from osasis.learn.collection import Collection, style_tasks
     from osasis.scale.shares import Shares
 
-    shares = Shares(args.device)
+    shares = Shares(asked.device)
     passed = PassedOver()
-    every = shares.from_main(lambda: style_tasks(args.style_images, folder, passed))
-    base = load_base(args.base, device=shares.device)
-    context = context_of(args, base)
-    collection = Collection(context, folder, seed=args.seed, force=args.force, crop=args.style_crop)
+    every = shares.from_main(lambda: style_tasks(pictures, folder, passed))
+    base = load_base(asked.base, device=shares.device)
+    context = context_of(asked, base)
+    collection = Collection(
+        context, folder, seed=asked.seed, force=asked.force, crop=asked.style_crop
+    )
     pending = shares.from_main(lambda: collection.pending(every))
     mine = shares.take(pending)
     with Progress() as progress:
@@ -269,8 +249,8 @@ def _learn_many(args: argparse.Namespace) -> int:
     )
 
 
-def _check_many(args: argparse.Namespace, folder: Path) -> None:
-    if args.name:
+def _check_many(asked: LearnOptions, folder: Path) -> None:
+    if asked.name:
         raise UserError(
             "--name is of one style, and here are several", hint="styles get their pictures' names"
         )

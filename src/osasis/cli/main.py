@@ -2,173 +2,184 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import difflib
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
-from typing import NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from osasis._version import __version__
-from osasis.cli import (
-    batch,
-    bench,
-    demo,
-    density,
-    doctor,
-    edit,
-    evaluate,
-    explore,
-    film,
-    learn,
-    models,
-    pretrain,
-    pretrain_autoencoder,
-    pretrain_evaluate,
-    studio,
-    stylize,
-)
-from osasis.cli.options import positive
 from osasis.cli.output import Shown
 from osasis.errors import OsasisError, UserError
-from osasis.memory import keep_freed_memory
-from osasis.threads import share_cores
 
-COMMANDS = (
-    learn,
-    stylize,
-    batch,
-    film,
-    edit,
-    explore,
-    studio,
-    models,
-    demo,
-    density,
-    evaluate,
-    pretrain,
-    pretrain_autoencoder,
-    pretrain_evaluate,
-    doctor,
-    bench,
-)
+if TYPE_CHECKING:
+    from osasis.cli.app import Call
 
-EPILOG = """\
+# place below osasis.cli, and what the page of commands says; nothing is imported for that page
+COMMANDS = {
+    "learn": ("learn:learn", "learn a style from one picture, or one from each of several"),
+    "stylize": ("stylize:stylize", "redraw photos in a style"),
+    "batch": ("batch:batch", "redraw millions of photos over many machines (Ray)"),
+    "film": ("film:film", "redraw the face of a short film in a style"),
+    "edit": ("edit:edit", "change what photos show: attributes, or a description"),
+    "explore": ("explore:explore", "draw a sheet of what each control does"),
+    "studio": ("studio:studio", "open a page in the browser that does all of this"),
+    "models": ("models:models_list", "list, fetch, convert and check models"),
+    "models list": ("models:models_list", "what is here, and what can be fetched"),
+    "models info": ("models:models_info", "all that is known of a model"),
+    "models path": ("models:models_path", "print where a fetched model is"),
+    "models verify": ("models:models_verify", "check fetched files against their hashes"),
+    "models remove": ("models:models_remove", "delete a fetched model"),
+    "models fetch": ("models:models_fetch", "download, check, convert and put in place"),
+    "models convert": ("models:models_convert", "convert released checkpoints, or back"),
+    "demo": ("demo:demo", "see what it does, in a few minutes"),
+    "density": ("density:density", "rank photos by how hard they are for a base"),
+    "evaluate": ("evaluate:evaluate", "measure methods on photos and styles"),
+    "pretrain": ("pretrain:pretrain", "train a base on your own images"),
+    "pretrain autoencoder": ("pretrain:pretrain_autoencoder", "train an autoencoder"),
+    "pretrain evaluate": ("pretrain_evaluate:pretrain_evaluate", "measure a base"),
+    "doctor": ("doctor:doctor", "check this machine and installation"),
+    "bench": ("bench:bench", "time osasis on this machine"),
+    "completion": ("completion:completion", "print the completion of a shell"),
+}
+# what people call commands elsewhere
+MEANT = {
+    "train": "learn",
+    "finetune": "learn",
+    "transfer": "stylize",
+    "redraw": "stylize",
+    "apply": "stylize",
+    "convert": "models convert",
+    "video": "film",
+    "ui": "studio",
+    "gui": "studio",
+    "web": "studio",
+    "serve": "studio",
+    "list": "models list",
+    "styles": "models list",
+    "fetch": "models fetch",
+    "download": "models fetch",
+    "pull": "models fetch",
+    "benchmark": "bench",
+    "check": "doctor",
+    "compare": "evaluate",
+    "eval": "evaluate",
+    "help": "--help",
+}
+
+PAGE = """\
+usage: osasis COMMAND ...
+
+Show it one picture of a style; it redraws any photo in that style.
+
+commands:
+{commands}
+
 examples:
   osasis demo                                     see what it does, in a few minutes
   osasis learn painting.jpg -o painting.osasis.safetensors
   osasis stylize photos/ --style painting.osasis.safetensors -o stylized/
   osasis studio                                   the same on a page in your browser
 
-`osasis COMMAND --help` explains a command and its options.
+`osasis COMMAND --help` explains a command and its options; --debug, anywhere, shows the whole
+traceback of an error; `osasis --version` prints the version.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints look like every other error of the program."""
+def page() -> str:
+    """The page of commands."""
+    shown = {name: about for name, (_, about) in COMMANDS.items() if not name.startswith("models ")}
+    return PAGE.format(commands="\n".join(f"  {n:22}{about}" for n, about in shown.items()))
 
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, hint=f"{self.prog} --help explains the options")
 
+def _unknown(word: str) -> UserError:
+    from difflib import get_close_matches
 
-def _add_debug(parser: argparse.ArgumentParser) -> None:
-    """Add `--debug`; it may stand before or after the command."""
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="show the whole traceback of an error",
+    names = [name for name in COMMANDS if not name.startswith("models ")]
+    close = [MEANT[word]] if word in MEANT else get_close_matches(word, names, 1, cutoff=0.5)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return UserError(
+        f"there is no command {word!r}", hint=f"{meant}commands are {', '.join(names)}"
     )
 
 
-def build_parser() -> Parser:
-    """The parser of `osasis` and all its commands."""
-    parser = Parser(
-        prog="osasis",
-        description="Show it one picture of a style; it redraws any photo in that style.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"osasis {__version__}")
-    _add_debug(parser)
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for module in COMMANDS:
-        command = module.add_parser(subparsers)
-        command.set_defaults(run=module.run, parser=command)
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.allow_abbrev = False
-        _add_debug(command)
-        command.add_argument(
-            "--threads",
-            type=positive,
-            default=argparse.SUPPRESS,
-            metavar="N",
-            help="processor cores to use (default: $OMP_NUM_THREADS, else all it may use)",
-        )
-    return parser
+def _without_common(argv: Sequence[str]) -> tuple[list[str], int | None]:
+    """The words without options that every command has, and what `--threads` says."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    words, threads = [word for word in argv[:end] if word != "--debug"], None
+    for place, word in enumerate(words):
+        name, sign, value = word.partition("=")
+        if name == "--threads":
+            value = value if sign else "".join(words[place + 1 : place + 2])
+            if not value.isascii() or not value.isdigit() or int(value) == 0:
+                raise UserError(f"--threads: {value!r} is not a whole number of 1 or more")
+            threads = int(value)
+            del words[place : place + (1 if sign else 2)]
+            break
+    return words + list(argv[end:]), threads
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}? " if close else ""
-
-
-def _joined(argv: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The command line with a command of two words, such as `pretrain evaluate`, as one."""
-    words = list(argv)
-    for i, pair in enumerate(zip(words, words[1:], strict=False)):
-        if "-".join(pair) in names and all(word.startswith("-") for word in words[:i]):
-            return [*words[:i], "-".join(pair), *words[i + 2 :]]
-    return words
-
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> Call:
     """Parse a command line.
 
     Raises:
         UserError: it names an unknown command or option, or an option's value is wrong.
+        SystemExit: help or the version was asked for and is printed.
     """
-    names = [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS]
-    argv = _joined(argv, names)
-    command = next((word for word in argv if not word.startswith("-")), None)
-    if command is not None and command not in names:
-        raise UserError(
-            f"there is no command {command!r}",
-            hint=f"{_nearest(command, names)}commands are {', '.join(names)}",
-        )
-    args, unknown = build_parser().parse_known_args(argv)
-    if unknown:
-        parser: argparse.ArgumentParser = getattr(args, "parser", None) or build_parser()
-        options = [o for action in parser._actions for o in action.option_strings]
-        raise UserError(
-            f"unrecognized arguments: {' '.join(unknown)}",
-            hint=f"{_nearest(unknown[0], options)}{parser.prog} --help explains the options",
-        )
-    return args
+    words, _ = _without_common(argv)
+    if not words:
+        raise UserError("there is no command", hint="osasis --help names them")
+    if words[0] in ("--help", "-h"):
+        print(page(), end="")
+        raise SystemExit(0)
+    if words[0] == "--version":
+        print(f"osasis {__version__}")
+        raise SystemExit(0)
+    if words[0].startswith("-"):
+        raise UserError(f"there is no option {words[0]}", hint="osasis --help")
+    # `pretrain-evaluate` is `pretrain evaluate`
+    words = [*words[0].split("-", 1), *words[1:]] if words[0] not in COMMANDS else words
+    name = " ".join(words[:2])
+    count = 2 if name in COMMANDS else 1
+    if words[0] not in COMMANDS:
+        raise _unknown(argv[0])
+    name = " ".join(words[:count])
+    if name == "models" and len(words) > 1 and not words[1].startswith("-"):
+        actions = ", ".join(n.partition(" ")[2] for n in COMMANDS if n.startswith("models "))
+        raise UserError(f"there is no action {words[1]!r} of models", hint=f"there are {actions}")
+    from osasis.cli import app
+
+    return app.parse(name, COMMANDS[name][0], words[count:])
 
 
 def _report(message: str, hint: str, *, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        _print_traceback()
     print(f"error: {message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
 
 
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
 def _run(argv: Sequence[str]) -> int:
     try:
-        args = parse(argv)
-        if args.command is None:
-            build_parser().print_help()
+        if not argv:
+            print(page(), end="")
             return UserError.exit_code
+        call = parse(argv)
+        from osasis.memory import keep_freed_memory
+        from osasis.threads import share_cores
+
         keep_freed_memory()
-        share_cores(vars(args).pop("threads", None))
-        return int(args.run(args))
+        share_cores(_without_common(argv)[1])
+        return call()
     finally:
         sys.stdout.flush()  # a reader that has left shows here, `--help` included, and not at exit
 
@@ -178,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: it failed; 2: wrong use; 130: stopped with Ctrl-C or SIGTERM.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = sys.argv[1:] if argv is None else list(argv)
     with (
         _stopping(),
         contextlib.redirect_stdout(cast(TextIO, Shown(sys.stdout))),
@@ -238,7 +249,7 @@ def _main(argv: Sequence[str]) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the last resort, so that nobody sees a traceback
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         summary = " ".join(str(error).split()) or type(error).__name__
         again = "" if debug else "; run again with --debug"
         print(f"internal error: {type(error).__name__}: {summary}{again}", file=sys.stderr)

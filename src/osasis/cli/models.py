@@ -2,147 +2,91 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
-from osasis.cli.options import add_device
+from cyclopts import Parameter
+
+from osasis.cli.options import Device, Output
 from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
 
-if TYPE_CHECKING:
-    from osasis.cli.options import Subparsers
-
-EPILOG = """\
-examples:
-  osasis models list                      what is here, and what can be fetched
-  osasis models info ffhq-256             where it comes from, its size and licence
-  osasis models fetch ffhq-256            download, check and convert the paper's base
-  osasis models fetch ffhq-256 --from my_downloads/
-  osasis models convert iter_200.pt --as style --base ffhq-256 --picture img1.png
-
-Downloads are checked and go on where they stopped; files of the hub lie in its own cache.
-HF_ENDPOINT sets a mirror, HF_HUB_OFFLINE=1 keeps the network off, OSASIS_DATA sets the folder for
-fetched models. Pickles are converted in a process of their own.
-
-Bases are used with `osasis learn --base NAME`, styles with `osasis stylize --style NAME`.
-"""
-KINDS = ("base", "style", "tensors", "released")
+Name = Annotated[str, Parameter(name="NAME", help="as `osasis models list` shows it")]
 
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "models",
-        help="list, fetch, convert and check models",
-        description="List, fetch, convert and check bases, styles and other models.",
-        epilog=EPILOG,
-    )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
-    actions.add_parser("list", help="what is here, and what can be fetched (default)")
-    for name, text in (
-        ("info", "all that is known of a model"),
-        ("path", "print where a fetched model is"),
-        ("verify", "check that fetched files are still what they were"),
-        ("remove", "delete a fetched model"),
-    ):
-        action = actions.add_parser(name, help=text, description=text.capitalize() + ".")
-        nargs = "?" if name == "verify" else None
-        shown = "as `osasis models list` shows it"
-        action.add_argument("name", metavar="NAME", nargs=nargs, help=shown)
-        if name == "remove":
-            action.add_argument(
-                "--forget",
-                action="store_true",
-                help="also forget the hashes that later fetches are held to",
-            )
-    _add_fetch(actions)
-    _add_convert(actions)
-    return parser
+def models_list() -> int:
+    """List the bases and styles that are here, and what can be fetched.
 
+    Examples:
+      osasis models list                      what is here, and what can be fetched
+      osasis models info ffhq-256             where it comes from, its size and licence
+      osasis models fetch ffhq-256            download, check and convert the paper's base
+      osasis models fetch ffhq-256 --from my_downloads/
+      osasis models convert iter_200.pt --as style --base ffhq-256 --picture img1.png
 
-def _add_fetch(actions: Subparsers) -> None:
-    fetch = actions.add_parser(
-        "fetch",
-        help="download, check, convert and put in place",
-        description="Download a model, check it, convert it where needed, and put it in place.",
-    )
-    fetch.add_argument("name", metavar="NAME", help="as `osasis models list` shows it")
-    fetch.add_argument(
-        "--from",
-        dest="given",
-        action="append",
-        default=[],
-        metavar="FILE_OR_FOLDER_OR_URL",
-        help="take it from here instead of downloading it; may be given several times",
-    )
+    Downloads are checked and go on where they stopped; files of the hub lie in its
+    own cache. HF_ENDPOINT sets a mirror, HF_HUB_OFFLINE=1 keeps the network off,
+    OSASIS_DATA sets the folder for fetched models. Pickles are converted in a
+    process of their own.
 
+    Bases are used with `osasis learn --base NAME`, styles with `osasis stylize
+    --style NAME`.
+    """
+    from osasis.cli.models_list import print_tables
 
-def _add_convert(actions: Subparsers) -> None:
-    convert = actions.add_parser(
-        "convert",
-        help="convert released checkpoints to our files, or back",
-        description="Convert released checkpoints to our files, or ours to released ones.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""\
-examples:
-  osasis models convert last.ckpt ffhq_p2.pt --as base -o mine.safetensors
-  osasis models convert iter_200.pt --as style --base ffhq-256 --picture img1.png
-  osasis models convert art_inception.pth --as tensors
-  osasis models convert ffhq-256 --as released -o checkpoints/
-  osasis models convert img1.safetensors --as released --base ffhq-256 -o exp/
-""",
-    )
-    add = convert.add_argument
-    add("files", nargs="+", metavar="FILE", help="checkpoint; for a base also its P2 DDPM")
-    add("--as", dest="kind", required=True, choices=KINDS, help="what to make of it")
-    add("-o", "--output", type=Path, metavar="PATH", help="file, or folder for `released`")
-    add("--architecture", default="ffhq-256", metavar="NAME", help="of a base (%(default)s)")
-    add("--base", default="ffhq-256", metavar="NAME_OR_FILE", help="of a style (%(default)s)")
-    add("--picture", type=Path, metavar="FILE", help="style image, which a checkpoint lacks")
-    add("--name", metavar="TEXT", help="what it is called (default: the file's name)")
-    add("--force", action="store_true", help="replace what is there")
-    add_device(convert)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Do what is asked."""
-    action = args.action or "list"
-    if action == "list":
-        from osasis.cli.models_list import print_tables
-
-        print_tables()
-        return 0
-    if action == "verify":
-        return _verify(args.name)
-    {"info": _info, "path": _path, "remove": _remove, "fetch": _fetch, "convert": _convert}[action](
-        args
-    )
+    print_tables()
     return 0
 
 
-def _info(args: argparse.Namespace) -> None:
+def models_info(name: Name, /) -> int:
+    """Print all that is known of a model.
+
+    Examples:
+      osasis models info ffhq-256
+    """
     from osasis.cli.models_list import describe
 
-    print("\n".join(describe(args.name)))
+    print("\n".join(describe(name)))
+    return 0
 
 
-def _path(args: argparse.Namespace) -> None:
+def models_path(name: Name, /) -> int:
+    """Print where a fetched model is.
+
+    Examples:
+      osasis models path ffhq-256
+    """
     from osasis.config.artefacts import artefacts, path
     from osasis.config.catalogue import find_base
 
-    print(path(args.name) if args.name in artefacts() else find_base(args.name))
+    print(path(name) if name in artefacts() else find_base(name))
+    return 0
 
 
-def _remove(args: argparse.Namespace) -> None:
+def models_remove(name: Name, /, *, forget: bool = False) -> int:
+    """Delete a fetched model.
+
+    Args:
+        forget: also forget the hashes that later fetches are held to
+
+    Examples:
+      osasis models remove ffhq-256
+    """
     from osasis.hub.fetch import remove
 
-    for gone in remove(args.name, forget=args.forget):
+    for gone in remove(name, forget=forget):
         print(f"removed {gone}")
+    return 0
 
 
-def _verify(name: str | None) -> int:
+def models_verify(name: Name | None = None, /) -> int:
+    """Check that fetched files are still what they were; without a name all of them.
+
+    Examples:
+      osasis models verify
+    """
     from osasis.config.artefacts import Lock
     from osasis.hub.fetch import verify
 
@@ -174,57 +118,97 @@ def _megabytes(progress: Progress) -> Callable[[str, int, int], None]:
     return report
 
 
-def _fetch(args: argparse.Namespace) -> None:
+def models_fetch(
+    name: Name,
+    /,
+    *,
+    given: Annotated[
+        list[str] | None, Parameter(name="--from", metavar="FILE_OR_FOLDER_OR_URL")
+    ] = None,
+) -> int:
+    """Download a model, check it, convert it where needed, and put it in place.
+
+    Args:
+        given: take it from here instead of downloading it; may be given several times
+
+    Examples:
+      osasis models fetch ffhq-256
+      osasis models fetch ffhq-256 --from my_downloads/
+    """
     from osasis.cli.models_list import plan
     from osasis.config.artefacts import artefact, fetched
     from osasis.hub.fetch import fetch
 
-    if args.given or fetched(args.name) is None:
-        print("\n".join(plan(args.name, given=bool(args.given))), flush=True)
+    if given or fetched(name) is None:
+        print("\n".join(plan(name, given=bool(given))), flush=True)
     try:
         with Progress() as progress:
-            found = fetch(args.name, args.given, _megabytes(progress))
+            found = fetch(name, given or [], _megabytes(progress))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "stopped; what is downloaded so far is kept\n"
             "hint: run the same command again to continue from there"
         ) from None
-    print(f"{args.name} is in {found}")
-    if artefact(args.name).kind == "base":
-        print(f"next: osasis learn PICTURE --base {args.name}")
+    print(f"{name} is in {found}")
+    if artefact(name).kind == "base":
+        print(f"next: osasis learn PICTURE --base {name}")
+    return 0
 
 
-def _output(args: argparse.Namespace, name: str) -> Path:
-    """Where a converted file goes.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What a conversion needs."""
 
-    Raises:
-        UserError: it exists already, or has another suffix.
+    output: Annotated[Output | None, Parameter(metavar="PATH")] = None
+    """File, or folder for `released`."""
+    architecture: str = "ffhq-256"
+    """Of a base."""
+    base: str = "ffhq-256"
+    """Of a style, by name or file."""
+    picture: Path | None = None
+    """Style image, which a checkpoint lacks."""
+    name: str | None = None
+    """What it is called (default: the file's name)."""
+    force: bool = False
+    """Replace what is there."""
+    device: Device = None
+
+
+def models_convert(
+    files: Annotated[list[Path], Parameter(name="FILE")],
+    /,
+    *,
+    kind: Annotated[Literal["base", "style", "tensors", "released"], Parameter(name="--as")],
+    asked: ConvertOptions = ConvertOptions(),
+) -> int:
+    """Convert released checkpoints to our files, or ours to released ones.
+
+    Args:
+        files: checkpoint; for a base also its P2 DDPM
+        kind: what to make of it
+
+    Examples:
+      osasis models convert last.ckpt ffhq_p2.pt --as base -o mine.safetensors
+      osasis models convert iter_200.pt --as style --base ffhq-256 --picture img1.png
+      osasis models convert art_inception.pth --as tensors
+      osasis models convert ffhq-256 --as released -o checkpoints/
+      osasis models convert img1.safetensors --as released --base ffhq-256 -o exp/
     """
-    path = args.output or Path(f"{name}.safetensors")
-    if path.is_dir():
-        path = path / f"{name}.safetensors"
-    if path.suffix != ".safetensors":
-        raise UserError(f"the result ends in .safetensors, not as in {path}")
-    if path.exists() and not args.force:
-        raise UserError(f"{path} exists", hint="add --force to replace it, or choose another -o")
-    return Path(path)
-
-
-def _convert(args: argparse.Namespace) -> None:
-    if len(args.files) > (2 if args.kind == "base" else 1):
-        raise UserError(f"too many files for --as {args.kind}")
-    if args.kind == "released":
-        _to_released(args)
-        return
-    first = Path(args.files[0])
-    name = args.name or first.stem
-    output = _output(args, name)
+    if len(files) > (2 if kind == "base" else 1):
+        raise UserError(f"too many files for --as {kind}")
+    if kind == "released":
+        _to_released(asked, files[0])
+        return 0
+    first = files[0]
+    name = asked.name or first.stem
+    output = _output(asked, name)
     with Progress() as progress:
         progress.update("converting", 0, 1)
-        if args.kind == "base":
-            _to_base(args, output, name)
-        elif args.kind == "style":
-            _to_style(args, first, output, name)
+        if kind == "base":
+            _to_base(asked, files, output, name)
+        elif kind == "style":
+            _to_style(asked, first, output, name)
         else:
             import shutil
 
@@ -235,21 +219,37 @@ def _convert(args: argparse.Namespace) -> None:
                 shutil.copyfile(read.path, temporary)
         progress.update("converting", 1, 1)
     print(f"wrote {output}")
+    return 0
 
 
-def _to_base(args: argparse.Namespace, output: Path, name: str) -> None:
+def _output(asked: ConvertOptions, name: str) -> Path:
+    """Where a converted file goes.
+
+    Raises:
+        UserError: it exists already, or has another suffix.
+    """
+    path = asked.output or Path(f"{name}.safetensors")
+    if path.is_dir():
+        path = path / f"{name}.safetensors"
+    if path.suffix != ".safetensors":
+        raise UserError(f"the result ends in .safetensors, not as in {path}")
+    if path.exists() and not asked.force:
+        raise UserError(f"{path} exists", hint="add --force to replace it, or choose another -o")
+    return Path(path)
+
+
+def _to_base(asked: ConvertOptions, files: list[Path], output: Path, name: str) -> None:
     from osasis.hub.released import architecture, build_base
 
-    files = [Path(file) for file in args.files]
     ddpm = files[1] if len(files) > 1 else None
     notes = {"description": f"converted from {', '.join(file.name for file in files)}"}
-    build_base(output, name, architecture(args.architecture), files[0], ddpm, notes)
+    build_base(output, name, architecture(asked.architecture), files[0], ddpm, notes)
     if ddpm is None:
         print("without ffhq_p2.pt: styles can be used on this base, and not be learned")
 
 
-def _to_style(args: argparse.Namespace, file: Path, output: Path, name: str) -> None:
-    if args.picture is None:
+def _to_style(asked: ConvertOptions, file: Path, output: Path, name: str) -> None:
+    if asked.picture is None:
         raise UserError(
             "a released style does not hold its style image, which stylizing needs",
             hint="add --picture STYLE_IMAGE",
@@ -258,30 +258,30 @@ def _to_style(args: argparse.Namespace, file: Path, output: Path, name: str) -> 
     from osasis.hub.released import import_style
     from osasis.imaging.load import load_image
 
-    picture = load_image(args.picture)
-    import_style(file, load_base(args.base, device=args.device), picture, name).save(output)
+    picture = load_image(asked.picture)
+    import_style(file, load_base(asked.base, device=asked.device), picture, name).save(output)
 
 
-def _to_released(args: argparse.Namespace) -> None:
+def _to_released(asked: ConvertOptions, given: Path) -> None:
     from osasis.base import FORMAT, load_base
     from osasis.config.catalogue import find_base
     from osasis.formats.safetensors_file import read_manifest
     from osasis.formats.style_file import load_style
     from osasis.hub.released import export_base, export_style
 
-    folder = args.output or Path("released")
-    path = Path(args.files[0])
+    folder = asked.output or Path("released")
+    path = given
     is_style = path.is_file() and read_manifest(path).get("format") != FORMAT
     if is_style:
         style = load_style(path)
         files = [folder / f"iter_{style.manifest.config.iterations}.pt"]
     else:
         files = [folder / "last.ckpt", folder / "ffhq_p2.pt"]
-        find_base(args.files[0])
-    there = [file for file in files if file.exists() and not args.force]
+        find_base(str(given))
+    there = [file for file in files if file.exists() and not asked.force]
     if there:
         raise UserError(f"{there[0]} exists", hint="add --force to replace it")
-    base = load_base(args.base if is_style else args.files[0], device=args.device)
+    base = load_base(asked.base if is_style else str(given), device=asked.device)
     if is_style:
         export_style(style, base, files[0])
     else:

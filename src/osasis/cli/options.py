@@ -1,79 +1,201 @@
-"""Options that several commands share, and the values they accept."""
+"""Types of options that several commands share: what they accept, and their help.
+
+An option is a parameter of its command (or a field of a dataclass here), with one of these types or
+one of Python's, and a line in the docstring where the type does not carry its help.
+"""
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, TypeVar
 
+from cyclopts import Parameter, Token
+
+from osasis.config.controls import Blending, Drawing, Fit, Fitting, Range
 from osasis.errors import UserError
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+T = TypeVar("T")
+__all__ = ["Fit", "Range"]  # for cyclopts, which looks up here what inherited fields name
+
+DEFAULT_BASE = "faces-256"
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`."""
-    parser.add_argument(
-        "--device",
+def _positive(kind: Any, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{value} is not a whole number of 1 or more")
+
+
+def _amount(kind: Any, value: float | None) -> None:
+    if value is not None and not 0 <= value < math.inf:
+        raise ValueError(f"{value} is not a number of 0 or more")
+
+
+def _share(kind: Any, value: float | None) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"{value} does not lie between 0 and 1")
+
+
+Positive = Annotated[int, Parameter(validator=_positive, metavar="N")]
+Whole = Annotated[int, Parameter(validator=_amount, metavar="N")]
+Amount = Annotated[float, Parameter(validator=_amount)]
+Share = Annotated[float, Parameter(validator=_share)]
+Device = Annotated[
+    str | None,
+    Parameter(
         metavar="D",
         help="where to compute, as torch names it (default: the fastest that osasis finds)",
-    )
-
-
-def add_base(parser: argparse.ArgumentParser) -> None:
-    """Add `--base`."""
-    parser.add_argument(
-        "--base",
-        default="faces-256",
-        metavar="NAME_OR_FILE",
-        help="pretrained base, see `osasis models list` (default: %(default)s)",
-    )
-
-
-def whole(text: str) -> int:
-    """A whole number, 0 or more."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def amount(text: str) -> float:
-    """A finite number, 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = amount(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text!r} does not lie between 0 and 1")
-    return value
+    ),
+]
+BaseName = Annotated[
+    str, Parameter(metavar="NAME_OR_FILE", help="pretrained base, see `osasis models list`")
+]
+Output = Annotated[Path, Parameter(alias="-o", metavar="DIR")]
+OutputFile = Annotated[Path, Parameter(alias="-o", metavar="FILE")]
+Several = Parameter(consume_multiple=True)  # --photos A B C
 
 
 def levels(text: str) -> tuple[int, ...]:
-    """Levels of the U-Net: '0,1' is (0, 1), 'none' is no level at all."""
+    """Levels of the U-Net: '0,1' is (0, 1), 'none' is no level at all.
+
+    Raises:
+        ValueError: it is no such list.
+    """
     if text.strip() == "none":
         return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of levels such as 0,1, or none")
+        raise ValueError(f"{text!r} is not a list of levels such as 0,1, or none")
     return tuple(sorted({int(part) for part in parts}))
+
+
+def style_share(text: str) -> tuple[str, float]:
+    """A style and its share of a mix: 'goya=0.7' is ('goya', 0.7), 'goya' is ('goya', 1.0).
+
+    Raises:
+        ValueError: the share is no number above 0.
+    """
+    name, sign, number = text.rpartition("=")
+    if not sign or Path(text).expanduser().is_file():
+        return text, 1.0
+    value = _number(number)
+    if not name or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{text!r} is no style with a share above 0, such as memling_maria=0.7")
+    return name, value
+
+
+def attribute_amount(text: str) -> tuple[str, float]:
+    """An attribute and its amount: 'smiling=1.5'; without an amount it is 1.
+
+    Raises:
+        ValueError: the amount is no number.
+    """
+    name, _, number = text.partition("=")
+    value = _number(number) if "=" in text else 1.0
+    if not name or not math.isfinite(value):
+        raise ValueError(f"{text!r} is no attribute such as smiling=1.5")
+    return name, value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def each(convert: Callable[[str], T]) -> Callable[[Any, Sequence[Token]], tuple[T, ...]]:
+    """What converts an option that may be given again: `convert` on each text."""
+    return lambda kind, tokens: tuple(convert(token.value) for token in tokens)
+
+
+def one(convert: Callable[[str], T]) -> Callable[[Any, Sequence[Token]], T]:
+    """What converts an option: `convert` on its text."""
+    return lambda kind, tokens: convert(tokens[-1].value)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Styles:
+    """Learned styles and their base."""
+
+    style: Annotated[
+        tuple[tuple[str, float], ...],
+        Parameter(converter=each(style_share), n_tokens=1, metavar="FILE_OR_NAME[=SHARE]"),
+    ] = ()
+    """Style file, or a shipped style; several are mixed by their shares."""
+    base: Annotated[str | None, Parameter(metavar="NAME_OR_FILE")] = None
+    """Pretrained base (default: the style's own, else faces-256)."""
+
+    @property
+    def picture(self) -> Path | None:
+        """The picture to preview as a style."""
+        return None
+
+    def check(self, command: str) -> None:
+        """Refuse where there is none, before anything slow.
+
+        Raises:
+            UserError: no style was named.
+        """
+        if not self.style and self.picture is None:
+            more = f"osasis {command} --help explains the options"
+            raise UserError("--style is missing", hint=f"osasis models list names styles; {more}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StylesOrPreview(Styles):
+    """Learned styles, or a picture."""
+
+    style_image: Annotated[Path | None, Parameter(metavar="PICTURE")] = None
+    """Preview a picture as a style without learning it: seconds, and far weaker than
+    `osasis learn`."""
+
+    def __post_init__(self) -> None:
+        if self.style and self.style_image is not None:
+            raise UserError("--style-image is not allowed with --style")
+
+    @property
+    def picture(self) -> Path | None:
+        """The picture to preview as a style."""
+        return self.style_image
+
+
+@Parameter(name="*", group="controls")
+@dataclass(frozen=True)
+class DrawingOptions(Drawing):
+    """How squares are drawn."""
+
+    style_levels: Annotated[
+        tuple[int, ...] | None, Parameter(converter=one(levels), n_tokens=1, metavar="0,1")
+    ] = None
+
+
+@Parameter(name="*", group="photos")
+@dataclass(frozen=True)
+class BlendOptions(Blending):
+    """How redrawn squares are put back."""
+
+    match_color: Annotated[bool, Parameter(negative="--no-match-color")] = True
+
+
+@Parameter(name="*", group="photos")
+@dataclass(frozen=True)
+class PhotoOptions(BlendOptions, Fitting):
+    """What of a photo is redrawn, and how it is put back."""
+
+    no_align: bool = False
+    """The photos are squares already: the same as --fit crop."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.no_align and self.fit not in ("auto", "crop"):
+            raise UserError(f"--no-align is not allowed with --fit {self.fit}")
 
 
 def make_writable(folder: Path) -> None:
@@ -90,3 +212,8 @@ def make_writable(folder: Path) -> None:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"cannot write into {folder}", hint="choose another folder with -o")
+
+
+def command_line(words: Sequence[object]) -> str:
+    """A command as it can be pasted into a shell."""
+    return shlex.join(map(str, words))

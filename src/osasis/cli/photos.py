@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from osasis.cli.options import positive, share
+from cyclopts import Parameter
+
 from osasis.cli.progress import Progress
 from osasis.errors import OsasisError, UserError
 
@@ -21,11 +21,20 @@ if TYPE_CHECKING:
     from osasis.stylize.stylizer import Stylizer
 
 _NAMED = 50  # photos of which each is named
-# options that do not change a result; what is not named here does, as far as anybody knows
-_WITHOUT_EFFECT = frozenset(
-    {"photos", "output", "style", "device", "batch_size", "jobs", "command", "run", "parser"}
-    | {"debug"}
-)
+Photos = Annotated[
+    list[str],
+    Parameter(
+        name="PHOTO_OR_DIR",
+        help="photos, folders, patterns such as 'a/**/*.jpg'; - for a list on standard input",
+    ),
+]
+Format = Annotated[
+    Literal["same", "png", "jpg", "webp"],
+    Parameter(
+        help="of the results; same: JPEG, HEIC and WebP as what they are (HEIC as JPEG), at "
+        "quality 95, all else PNG"
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -38,124 +47,7 @@ class Told:
     notes: tuple[str, ...]
 
 
-def add_photo_list(parser: argparse.ArgumentParser, *, output: str) -> None:
-    """Add the photos and where results go, by default the folder `output`."""
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO_OR_DIR",
-        help="photos, folders, patterns such as 'a/**/*.jpg'; - for a list on standard input",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path(output),
-        metavar="DIR",
-        help="folder for the results (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format",
-        choices=("same", "png", "jpg", "webp"),
-        default="same",
-        help="of the results; same: JPEG, HEIC and WebP as what they are (HEIC as JPEG), at "
-        "quality 95, all else PNG (default: %(default)s)",
-    )
-
-
-def add_photos(parser: argparse.ArgumentParser) -> None:
-    """Add the photos, where results go, how batches are done, and the options of `PhotoConfig`."""
-    add_photo_list(parser, output="stylized")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="squares drawn at once")
-    parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=2,
-        metavar="N",
-        help="threads that read, search and save beside the network (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--crops", action="store_true", help="also write the redrawn squares, into crops/"
-    )
-    add_photo_options(parser)
-
-
-def add_photo_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `PhotoConfig`."""
-    group = parser.add_argument_group("photos")
-    add_blend(group)
-    what = group.add_mutually_exclusive_group()
-    what.add_argument(
-        "--fit",
-        choices=("faces", "crop", "tiles", "whole"),
-        default="auto",
-        help="faces: each one found, aligned, redrawn, put back; crop: the central square; tiles: "
-        "overlapping squares over the whole photo; whole: all at once, aspect kept "
-        "(default: faces on a base of faces, else crop)",
-    )
-    what.add_argument(
-        "--no-align",
-        dest="fit",
-        action="store_const",
-        const="crop",
-        help="the photos are squares already: the same as --fit crop",
-    )
-    group.add_argument(
-        "--largest-face", action="store_true", help="redraw only the largest face of a photo"
-    )
-    group.add_argument(
-        "--tiles",
-        type=positive,
-        default=3,
-        metavar="N",
-        help="tiles along the shorter side, with --fit tiles (default: %(default)s)",
-    )
-
-
-def add_blend(group: argparse._ActionsContainer) -> None:
-    """Add the options of `BlendConfig`."""
-    group.add_argument(
-        "--detail",
-        type=share,
-        default=0.5,
-        metavar="D",
-        help="how much of the photo's own fine detail is added where the base draws fewer pixels "
-        "than the photo has, 0 to 1 (default: %(default)s)",
-    )
-    group.add_argument(
-        "--match-color",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="let colours turn into the photo's towards the edge of what is put back",
-    )
-    group.add_argument(
-        "--feather",
-        type=share,
-        default=0.3,
-        metavar="F",
-        help="width of the soft edge, 1 is up to the middle (default: %(default)s)",
-    )
-
-
-def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Every option that may change a result; of files their content and not their name."""
-    without = _WITHOUT_EFFECT | (set() if getattr(args, "variation", 0) else {"seed"})
-    return {
-        name: _plain(value) for name, value in sorted(vars(args).items()) if name not in without
-    }
-
-
-def _plain(value: Any) -> Any:
-    from osasis.formats.records import file_hash
-
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (str, Path)) and Path(value).is_file():
-        return file_hash(Path(value))
-    return value if isinstance(value, (bool, int, float, type(None))) else str(value)
-
-
-def find(args: argparse.Namespace) -> tuple[list[FoundPhoto], PassedOver]:
+def find(given: Sequence[str], output: Path) -> tuple[list[FoundPhoto], PassedOver]:
     """The photos of a command line, and what was passed over.
 
     Raises:
@@ -164,13 +56,13 @@ def find(args: argparse.Namespace) -> tuple[list[FoundPhoto], PassedOver]:
     from osasis.formats.results import Results
     from osasis.imaging.find import STDIN, PassedOver, find_photos
 
-    results = Results(args.output)
-    listed = sys.stdin if STDIN in args.photos else ()
+    results = Results(output)
+    listed = sys.stdin if STDIN in given else ()
     passed = PassedOver()
-    photos = find_photos(args.photos, listed, outputs=results.outputs, passed=passed)
+    photos = find_photos(given, listed, outputs=results.outputs, passed=passed)
     if results.is_file and len(photos) > 1:
         raise UserError(
-            f"{args.output} is one picture, and here are {len(photos)} photos",
+            f"{output} is one picture, and here are {len(photos)} photos",
             hint="name a folder with -o",
         )
     return photos, passed
@@ -184,12 +76,16 @@ def result_folder(output: Path) -> Path:
 
 
 def redraw_all(
-    args: argparse.Namespace,
     found: tuple[Sequence[FoundPhoto], PassedOver],
+    output: Path,
     stylizer: Stylizer,
     made: Mapping[str, Any],
     metadata: Mapping[str, str],
     shares: Shares,
+    *,
+    format: str,
+    jobs: int,
+    crops: bool,
 ) -> int:
     """Redraw photos, write results and manifest, say what was done; return the exit status.
 
@@ -197,8 +93,12 @@ def redraw_all(
 
     Args:
         found: the photos, and what was passed over.
+        output: folder of the results, or the file of one.
         made: what determines the results besides the photos.
         metadata: more for the results' metadata.
+        format: of the results.
+        jobs: threads beside the network.
+        crops: also keep the squares.
     """
     from osasis.formats.records import result_key
     from osasis.formats.results import Results
@@ -206,12 +106,12 @@ def redraw_all(
     from osasis.stylize.photo import PhotoStylizer
 
     photos, passed = found
-    results = Results(args.output, args.format)
+    results = Results(output, format)
     if results.foreign and shares.is_main:
-        count = f"{results.foreign} lines of the manifest in {args.output}"
+        count = f"{results.foreign} lines of the manifest in {output}"
         print(f"{count} are not ours and were passed over", file=sys.stderr)
     tasks = [
-        Task(photo.path, results.wanted(photo.path, photo.folder), args.seed, made)
+        Task(photo.path, results.wanted(photo.path, photo.folder), stylizer.seed, made)
         for photo in photos
     ]
     names = {photo.path: photo.name for photo in photos}
@@ -230,14 +130,14 @@ def redraw_all(
             "key": result_key(photo_hash, made),
         }
         output = reserved[task.path]
-        path = results.save(output, redrawn, record, metadata, crops=args.crops)
+        path = results.save(output, redrawn, record, metadata, crops=crops)
         told[task.path] = Told(path, path != task.output, redrawn.faces, redrawn.kept.notes)
 
     runner = BatchRunner(
         PhotoStylizer(stylizer),
         save,
         lambda task, photo_hash: results.has(task.output, result_key(photo_hash, made)),
-        args.jobs,
+        jobs,
         begin=begin,
     )
     outcomes: list[tuple[Path, OsasisError | bool]] = []
@@ -262,7 +162,7 @@ def redraw_all(
     in_order = [(photo.path, failed[photo.path]) for photo in photos if photo.path in failed]
     redrawn = sum(outcome is True for _, outcome in outcomes)
     skipped = sum(o is False for _, o in outcomes)
-    return report(redrawn, args.output, in_order, skipped=skipped, passed=passed)
+    return report(redrawn, output, in_order, skipped=skipped, passed=passed)
 
 
 def say_told(told: Sequence[tuple[Path, Told]]) -> None:

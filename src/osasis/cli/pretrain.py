@@ -1,97 +1,123 @@
-"""`osasis pretrain`: train a base from a folder of images."""
+"""`osasis pretrain` and `osasis pretrain autoencoder`: train a base, or an autoencoder for one."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from osasis.cli.options import add_device, make_writable
+from cyclopts import Parameter
+
+from osasis.cli.options import Device, Output, command_line, make_writable
 from osasis.cli.progress import Progress
-from osasis.config.catalogue import configs, find_named
+from osasis.config.catalogue import autoencoder_configs, configs, find_named
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from osasis.cli.options import Subparsers
     from osasis.pretrain.processes import Processes
     from osasis.pretrain.train import TrainRecord
 
-EPILOG = """\
-examples:
-  osasis pretrain faces-256 --data faces/
-      the configuration of the shipped base, on the images of a folder
-  osasis pretrain my.toml --data 'faces/train-*.tar' -o runs/mine
-  osasis pretrain autoencoder autoencoder-256 --data 'pictures/*.tar'
-      the autoencoder that a base in latents works in; its configuration names it
-  osasis pretrain afhq-dog-256 --data 'hf:huggan/AFHQv2?split=train' -o runs/dogs
-      a data set of the Hugging Face hub
-  accelerate launch --num_processes 4 -m osasis pretrain ffhq-256 --data ffhq/
-      several GPUs; batch_size is that of all together. On CPUs, where `accelerate launch` starts
-      one process, it is `torchrun --nproc_per_node 2 -m osasis pretrain ...`
-
-The run's folder holds checkpoints, log.jsonl, curves for TensorBoard, sheets of reconstructions
-and samples, and at the end the base. Ctrl-C keeps the run; the same command continues it.
-Afterwards `osasis pretrain evaluate` measures the base.
-"""
+Config = Annotated[
+    str,
+    Parameter(name="CONFIG", help="TOML file, or the name of a shipped configuration"),
+]
+Data = Annotated[
+    str | None,
+    Parameter(
+        help="folder of images, tar files as a quoted glob, or a data set as hf:OWNER/NAME "
+        "(default: the configuration's)"
+    ),
+]
+RunFolder = Annotated[
+    Output | None, Parameter(help="folder of the run (default: runs/ and the configuration's name)")
+]
 
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "pretrain",
-        help="train a base on your own images",
-        description="Train a base: the networks that every style of a kind of picture starts from.",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "config", metavar="CONFIG", help="TOML file, or the name of a shipped configuration"
-    )
-    parser.add_argument(
-        "--data",
-        metavar="D",
-        help="folder of images, tar files as a quoted glob, or a data set as hf:OWNER/NAME",
-    )
-    parser.add_argument(
-        "--attributes",
-        type=Path,
-        metavar="TSV",
-        help="labels of training images; the base learns a direction for each, for `osasis edit`",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="RUN_DIR",
-        help="folder of the run (default: runs/ and the configuration's name)",
-    )
-    add_device(parser)
-    return parser
+def pretrain(
+    config: Config,
+    /,
+    *,
+    data: Data = None,
+    attributes: Annotated[Path | None, Parameter(metavar="TSV")] = None,
+    output: RunFolder = None,
+    device: Device = None,
+) -> int:
+    """Train a base: the networks that every style of a kind of picture starts from.
 
+    Args:
+        attributes: labels of training images; the base learns a direction for each, for
+            `osasis edit`
 
-def run(args: argparse.Namespace) -> int:
-    """Train, or continue to; say where the run is."""
-    path = find_named(args.config, configs(), "configuration")
+    Examples:
+      osasis pretrain faces-256 --data faces/
+          the configuration of the shipped base, on the images of a folder
+      osasis pretrain my.toml --data 'faces/train-*.tar' -o runs/mine
+      osasis pretrain autoencoder autoencoder-256 --data 'pictures/*.tar'
+          the autoencoder that a base in latents works in; its configuration names
+          it
+      osasis pretrain afhq-dog-256 --data 'hf:huggan/AFHQv2?split=train' -o runs/dogs
+          a data set of the Hugging Face hub
+      accelerate launch --num_processes 4 -m osasis pretrain ffhq-256 --data ffhq/
+          several GPUs; batch_size is that of all together. On CPUs, where
+          `accelerate launch` starts one process, it is `torchrun --nproc_per_node 2
+          -m osasis pretrain ...`
+
+    The run's folder holds checkpoints, log.jsonl, curves for TensorBoard, sheets of
+    reconstructions and samples, and at the end the base. Ctrl-C keeps the run; the
+    same command continues it. Afterwards `osasis pretrain evaluate` measures the
+    base.
+    """
+    path = find_named(config, configs(), "configuration")
     from osasis.pretrain.config import load_config
     from osasis.pretrain.processes import Processes
-    from osasis.pretrain.run import pretrain
+    from osasis.pretrain.run import pretrain as run
 
-    config = load_config(path, data=args.data, attributes=args.attributes)
-    out: Path = args.output or Path("runs") / config.name
+    settings = load_config(path, data=data, attributes=attributes)
+    out: Path = output or Path("runs") / settings.name
     make_writable(out)
-    processes = Processes(args.device)
-    train(pretrain(config, out, processes=processes), processes, out)
+    processes = Processes(device)
+    _train(run(settings, out, processes=processes), processes, out)
     if processes.is_main:
-        base = out / f"{config.name}.safetensors"
+        base = out / f"{settings.name}.safetensors"
         print(f"wrote {base}")
-        print(f"next: osasis learn PICTURE --base {base}")
-        print(f"      osasis pretrain evaluate {base} --data PHOTOS")
+        print(f"next: {command_line(['osasis', 'learn', 'PICTURE', '--base', base])}")
+        words: list[object] = ["osasis", "pretrain", "evaluate", base, "--data", "PHOTOS"]
+        print(f"      {command_line(words)}")
     return 0
 
 
-def train(run: Generator[TrainRecord, None, None], processes: Processes, out: Path) -> None:
+def pretrain_autoencoder(
+    config: Config, /, *, data: Data = None, output: RunFolder = None, device: Device = None
+) -> int:
+    """Train an autoencoder by L1 and LPIPS, for a base that works in its latents.
+
+    Examples:
+      osasis pretrain autoencoder autoencoder-256 --data 'pictures/*.tar'
+
+    A configuration of a base names the file that comes out: autoencoder = "FILE".
+    Several kinds of pictures and their shares are said in the configuration. Ctrl-C
+    keeps the run; the same command continues it.
+    """
+    path = find_named(config, autoencoder_configs(), "configuration")
+    from osasis.pretrain.autoencoder import train_autoencoder
+    from osasis.pretrain.config import load_autoencoder_config
+    from osasis.pretrain.processes import Processes
+
+    settings = load_autoencoder_config(path, data=data)
+    out: Path = output or Path("runs") / settings.name
+    make_writable(out)
+    processes = Processes(device)
+    _train(train_autoencoder(settings, out, processes=processes), processes, out)
+    if processes.is_main:
+        file = out / f"{settings.name}.safetensors"
+        print(f"wrote {file}")
+        print(f'next: autoencoder = "{file}" in the configuration of a base, and osasis pretrain')
+    return 0
+
+
+def _train(run: Generator[TrainRecord, None, None], processes: Processes, out: Path) -> None:
     """Follow a run to its end, with progress and what could not be read.
 
     Raises:
@@ -106,7 +132,7 @@ def train(run: Generator[TrainRecord, None, None], processes: Processes, out: Pa
                 bad = max(bad, record.bad_images)
                 if processes.is_main:
                     progress.update(
-                        record.stage, record.images, record.total_images, describe(record)
+                        record.stage, record.images, record.total_images, _describe(record)
                     )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -116,7 +142,7 @@ def train(run: Generator[TrainRecord, None, None], processes: Processes, out: Pa
         print(f"{bad} training images could not be read and were left out", file=sys.stderr)
 
 
-def describe(record: TrainRecord) -> str:
+def _describe(record: TrainRecord) -> str:
     """The loss and the speed of an update in a few words."""
     parts = [] if record.loss is None else [f"loss {record.loss:.4f}"]
     if record.images_per_second:

@@ -2,108 +2,90 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from osasis._version import __version__
-from osasis.cli.options import add_device, make_writable, positive, whole
+from osasis.cli.options import Device, Output, Positive, Whole, make_writable
 from osasis.cli.progress import Progress
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from osasis.base import Base
-    from osasis.cli.options import Subparsers
     from osasis.evaluate.base_numbers import Measurement
 
-EPILOG = """\
-examples:
-  osasis pretrain evaluate faces-256 --data 'faces/val-*.tar' -o report/
-      reconstruction, and sheets of photos, reconstructions and samples
-  osasis pretrain evaluate runs/mine/mine.safetensors --data held_out/ --train-data photos/ \\
-      --attributes labels.tsv --samples 5000 -o report/
-      also FID and identity, after `osasis models fetch inception-fid` and `osasis models fetch
-      sface`, and how well attributes can be read from z_sem
 
-Photos must not be among those the base was trained on. Fewer samples give a larger FID: compare
-only with the same number.
-"""
+def pretrain_evaluate(
+    base: Annotated[str, Parameter(name="NAME_OR_FILE")],
+    /,
+    *,
+    data: str,
+    count: Positive = 64,
+    train_data: str | None = None,
+    samples: Whole = 0,
+    attributes: Annotated[Path | None, Parameter(metavar="TSV")] = None,
+    network: Annotated[list[str] | None, Parameter(metavar="NAME=FILE")] = None,
+    output: Output | None = None,
+    device: Device = None,
+) -> int:
+    """Measure a base: reconstruction, samples, what its codes say.
 
+    Args:
+        base: base, see `osasis models list`
+        data: held-out photos, as `osasis pretrain` takes them
+        count: photos
+        train_data: the training images, for FID and probes
+        samples: samples for FID; 0 for none
+        attributes: labels of both, to probe z_sem with
+        network: network that judges and was not fetched: inception, sface, arcface, lpips (5
+            layers)
+        output: folder for numbers.json and the sheets
 
-def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """Add the command to `osasis`."""
-    parser = subparsers.add_parser(
-        "pretrain-evaluate",
-        prog="osasis pretrain evaluate",
-        help="measure a base (also written `pretrain evaluate`)",
-        description="Measure a base: reconstruction, samples, what its codes say.",
-        epilog=EPILOG,
-    )
-    parser.add_argument("base", metavar="NAME_OR_FILE", help="base, see `osasis models list`")
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="D",
-        help="held-out photos, as `osasis pretrain` takes them",
-    )
-    parser.add_argument(
-        "--count", type=positive, default=64, metavar="N", help="photos (default: 64)"
-    )
-    parser.add_argument("--train-data", metavar="D", help="the training images, for FID and probes")
-    parser.add_argument(
-        "--samples", type=whole, default=0, metavar="N", help="samples for FID (default: none)"
-    )
-    parser.add_argument(
-        "--attributes", type=Path, metavar="TSV", help="labels of both, to probe z_sem with"
-    )
-    parser.add_argument(
-        "--network",
-        action="append",
-        default=[],
-        metavar="NAME=FILE",
-        help="network that judges and was not fetched: inception, sface, arcface, lpips (5 layers)",
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder for numbers.json and the sheets"
-    )
-    add_device(parser)
-    return parser
+    Examples:
+      osasis pretrain evaluate faces-256 --data 'faces/val-*.tar' -o report/
+          reconstruction, and sheets of photos, reconstructions and samples
+      osasis pretrain evaluate runs/mine/mine.safetensors --data held_out/ --train-data photos/ \\
+          --attributes labels.tsv --samples 5000 -o report/ also FID and identity,
+          after `osasis models fetch inception-fid` and `osasis models fetch sface`,
+          and how well attributes can be read from z_sem
 
-
-def run(args: argparse.Namespace) -> int:
-    """Measure, print a table, write what was asked for."""
+    Photos must not be among those the base was trained on. Fewer samples give a
+    larger FID: compare only with the same number.
+    """
     from osasis.evaluate.networks import parse_networks
 
-    networks = parse_networks(args.network)
-    if args.output is not None:
-        make_writable(args.output)
+    networks = parse_networks(network or [])
+    if output is not None:
+        make_writable(output)
     from osasis.base import load_base
     from osasis.evaluate.base_numbers import Plan, evaluate_base
     from osasis.pretrain.data import index_images
     from osasis.pretrain.probes import read_attributes
 
-    base = load_base(args.base, device=args.device)
+    loaded = load_base(base, device=device)
     plan = Plan(
-        index_images(args.data),
-        args.count,
-        index_images(args.train_data) if args.train_data else (),
-        args.samples,
-        read_attributes(args.attributes) if args.attributes else {},
+        index_images(data),
+        count,
+        index_images(train_data) if train_data else (),
+        samples,
+        read_attributes(attributes) if attributes else {},
         networks,
     )
     with Progress() as progress:
-        measurements, pictures = evaluate_base(base, plan, progress.update)
-    show(base, measurements)
-    if args.output is not None:
-        write(args.output, base, measurements, pictures)
-        print(f"wrote {args.output}")
+        measurements, pictures = evaluate_base(loaded, plan, progress.update)
+    _show(loaded, measurements)
+    if output is not None:
+        _write(output, loaded, measurements, pictures)
+        print(f"wrote {output}")
     return 0
 
 
-def show(base: Base, measurements: list[Measurement]) -> None:
+def _show(base: Base, measurements: list[Measurement]) -> None:
     """Print a table."""
     from rich.console import Console
     from rich.table import Table
@@ -116,7 +98,7 @@ def show(base: Base, measurements: list[Measurement]) -> None:
     Console().print(table)
 
 
-def write(
+def _write(
     folder: Path,
     base: Base,
     measurements: list[Measurement],

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from osasis.errors import UserError
 
-MAX_T0 = 1000  # length of the training schedule
 Fit = Literal["auto", "faces", "crop", "tiles", "whole"]
 # flags of the command line that are not the control's name with hyphens
 FLAGS = {"strength": "style-strength"}
@@ -92,7 +91,7 @@ class Drawing(_Checked):
     (Fig. 8)."""
     lambda_spn: Annotated[float | None, Range()] = None
     """Weight of the structure-preserving network (default: the style's)."""
-    t0: Annotated[int | None, Range(1, MAX_T0)] = None
+    t0: Annotated[int | None, Range(1, 1000)] = None
     """Timestep, 1 to 1000, up to which photos are inverted: less keeps more of the photo's
     structure (default: the style's; without a style 1000)."""
     variation: Annotated[float, Range(0, 1)] = 0.0

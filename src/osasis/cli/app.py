@@ -1,0 +1,231 @@
+"""What cyclopts makes of a command's signature: parsing, help, completion; errors in our words."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal, get_args, get_origin
+
+from cyclopts import App, Parameter
+from cyclopts.exceptions import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+    ValidationError,
+)
+from rich.console import Console
+
+from osasis.config.controls import FLAGS, ControlError
+from osasis.errors import UserError
+
+WIDTH = 80
+# what people call options elsewhere
+MEANT = {
+    "--strength": "--style-strength",
+    "--weight": "--style-strength",
+    "--alpha": "--style-strength",
+    "--structure": "--lambda-spn",
+    "--spn": "--lambda-spn",
+    "--colors": "--match-color",
+    "--preserve-color": "--match-color",
+    "--out": "--output",
+    "--output-dir": "--output",
+    "--dest": "--output",
+    "--gpu": "--device",
+    "--cuda": "--device",
+    "--cpu": "--device",
+    "--model": "--base",
+    "--checkpoint": "--base",
+    "--steps": "--iterations",
+    "--epochs": "--iterations",
+    "--style-file": "--style",
+    "--content": "--photos",
+    "--overwrite": "--force",
+    "--workers": "--jobs",
+    "--crop": "--fit",
+    "--align": "--fit",
+    "--fp16": "--mixed-precision",
+    "--bf16": "--mixed-precision",
+    "--half": "--mixed-precision",
+}
+COMMON = """\
+with every command:
+  --threads N             processor cores to use (default: $OMP_NUM_THREADS, else
+                          all it may use)
+  --debug                 show the whole traceback of an error
+"""
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command and what it is called with."""
+
+    function: Callable[..., int]
+    bound: inspect.BoundArguments
+
+    def __call__(self) -> int:
+        """Run the command; returns the exit status."""
+        return self.function(*self.bound.args, **self.bound.kwargs)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every argument by name, defaults included."""
+        self.bound.apply_defaults()
+        return dict(self.bound.arguments)
+
+
+def flag(name: str) -> str:
+    """The option of a parameter or control."""
+    return "--" + _option(name)
+
+
+def _option(name: str) -> str:
+    return FLAGS.get(name, name).strip("_").replace("_", "-")
+
+
+def _shown(default: Any) -> str | None:
+    """A default as help shows it; None where it says nothing."""
+    if default is None or isinstance(default, (bool, tuple)) or default == "":
+        return None
+    return f"{default:g}" if isinstance(default, float) else f"{default}"
+
+
+def app_of(command: str, place: str) -> App:
+    """The parser of a command.
+
+    Args:
+        command: its name.
+        place: 'module:function', the module below osasis.cli.
+    """
+    module, _, name = place.partition(":")
+    function = getattr(import_module(f"osasis.cli.{module}"), name)
+    return App(
+        name=f"osasis {command}",
+        default_command=function,
+        help="",
+        group_parameters="options",
+        help_format="plaintext",
+        help_formatter=_TwoColumns(),
+        help_flags=(),
+        version_flags=(),
+        default_parameter=Parameter(
+            negative=(), name_transform=_option, allow_repeating=True, show_default=_shown
+        ),
+    )
+
+
+def parse(command: str, place: str, words: Sequence[str]) -> Call:
+    """Parse the words after a command.
+
+    Raises:
+        UserError: an unknown option, or a value that it does not take.
+        SystemExit: help was asked for and is printed.
+    """
+    app = app_of(command, place)
+    if "-" in words:  # standard input, which would be read as an option
+        words = [word for word in words if word != "-"] + ["--"] * ("--" not in words) + ["-"]
+    options = words[: words.index("--")] if "--" in words else words
+    if "--help" in options or "-h" in options:
+        _print_help(app)
+        raise SystemExit(0)
+    more = f"osasis {command} --help explains the options"
+    try:
+        function, bound, _ = app.parse_args(list(words), exit_on_error=False, print_error=False)
+    except ControlError as error:
+        raise UserError(f"{flag(error.control)} {error.problem}", hint=more) from error
+    except UserError as error:
+        raise UserError(str(error), hint=error.hint or more) from error
+    except CycloptsError as error:
+        raise UserError(_said(error, words), hint=_near(error) + more) from error
+    return Call(function, bound)
+
+
+def _said(error: CycloptsError, words: Sequence[str]) -> str:
+    argument, name = error.argument, ""
+    if argument is not None:
+        name = argument.name
+    if isinstance(error, UnknownOptionError):
+        word = error.token.keyword or error.token.value
+        place = list(words).index(word) if word in words else len(words)
+        after = [next_ for next_ in words[place + 1 : place + 2] if not next_.startswith("-")]
+        return f"there is no option {' '.join([word, *after])}"
+    if isinstance(error, CoercionError) and error.token is not None:
+        if error.msg is not None:
+            return f"{name}: {error.msg}"
+        value, kind = error.token.value, error.target_type
+        if get_origin(kind) is Literal:
+            known = ", ".join(map(repr, get_args(kind)))
+            return f"{name}: {value!r} is not one of {known}"
+        return f"{name}: {value!r} is not {_KINDS.get(kind, f'a {kind}')}"  # type: ignore[arg-type]
+    if isinstance(error, ValidationError) and error.exception_message:
+        return f"{name}: {error.exception_message}"
+    if isinstance(error, MissingArgumentError):
+        given = error.keyword is not None or bool(argument and argument.tokens)
+        return f"{error.keyword or name} needs a value" if given else f"{name} is missing"
+    if isinstance(error, UnusedCliTokensError):
+        return f"too many arguments: {' '.join(error.unused_tokens or [])}"
+    return str(error)
+
+
+def _near(error: CycloptsError) -> str:
+    if not isinstance(error, UnknownOptionError):
+        return ""
+    known = [name for argument in error.argument_collection for name in argument.names]
+    word = (error.token.keyword or error.token.value).partition("=")[0]
+    meant = MEANT.get(word)
+    close = [meant] if meant in known else difflib.get_close_matches(word, known, 1, cutoff=0.5)
+    return f"did you mean {close[0]}? " if close else ""
+
+
+class _TwoColumns:
+    """Options to the left, what they do to the right, as plain text."""
+
+    def __call__(self, console: Console, options: Any, panel: Any) -> None:
+        lines = [f"{panel.title.lower()}:"]
+        for entry in panel.entries:
+            names = [*entry.positive_shorts, *entry.positive_names, *entry.negative_names]
+            names = [entry.positional_label] if entry.positional_label else names
+            value = "" if entry.positional_label else f" {entry.metavar or ''}".rstrip()
+            if entry.choices:
+                value = f" {{{','.join(entry.choices)}}}"
+            left = f"  {', '.join(names)}{value}"
+            text = " ".join(_plain(entry.description).split()).rstrip(".")
+            if text[1:2].islower():
+                text = text[0].lower() + text[1:]
+            if entry.default is not None:
+                text += f" (default: {_plain(entry.default)})"
+            column = textwrap.wrap(text, WIDTH - 26, break_on_hyphens=False) or [""]
+            if len(left) > 24:
+                lines.append(left)
+                left = ""
+            lines.append(f"{left:26}{column[0]}".rstrip())
+            lines += [f"{'':26}{line}" for line in column[1:]]
+        print("\n".join(lines), end="\n\n")
+
+    def render_usage(self, console: Console, options: Any, usage: Any) -> None:
+        """One line."""
+        print(" ".join(["usage:", *_plain(usage).split()]), end="\n\n")
+
+    def render_description(self, console: Console, options: Any, description: Any) -> None:
+        """Printed before, as it is written."""
+
+
+def _plain(text: Any) -> str:
+    """The text of what rich would show."""
+    return str(getattr(getattr(text, "primary_renderable", text), "plain", text or ""))
+
+
+def _print_help(app: App) -> None:
+    text, _, examples = (inspect.getdoc(app.default_command) or "").partition("\n\nExamples:\n")
+    about = text.partition("\n\nArgs:")[0]
+    print("\n\n".join(textwrap.fill(part, WIDTH) for part in about.split("\n\n")), end="\n\n")
+    app.help_print([], console=Console(file=sys.stdout, width=WIDTH, color_system=None))
+    print(f"{COMMON}\nexamples:\n{examples.rstrip()}")
