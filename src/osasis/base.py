@@ -179,6 +179,12 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
             return torch.ones_like(x0[:, :1])
         return self.regions(x0).softmax(1)
 
+    def usual_regions(self) -> Tensor:
+        """(R, C) mean latents of regions, see `RegionNet`; (1, C) zeros without regions."""
+        if self.regions is None:
+            return torch.zeros(1, self.x0_shape[0], device=self.device)
+        return self.regions.usual
+
     def encode_x0(self, x0: Tensor) -> Tensor:
         """z_sem, (B, z_dim), of x0 of the base's size."""
         with torch.no_grad():

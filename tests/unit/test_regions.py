@@ -17,6 +17,8 @@ from osasis.formats.style_file import load_style
 from osasis.learn.learner import learn_style
 from osasis.learn.region_critic import RegionCritic
 from osasis.learn.regions import (
+    OWN_TONE,
+    TEETH,
     Statistics,
     Wardrobe,
     dressed_by,
@@ -37,10 +39,10 @@ def brief() -> LearnConfig:
 
 
 def halves(channels: int = 2, size: int = 8) -> Tensor:
-    """Maps (1, channels, size, size): the first region left, the last one right."""
+    """Maps (1, channels, size, size): the first region left, the second one right."""
     maps = torch.zeros(1, channels, size, size)
     maps[:, 0, :, : size // 2] = 1
-    maps[:, -1, :, size // 2 :] = 1
+    maps[:, 1, :, size // 2 :] = 1
     return maps
 
 
@@ -95,12 +97,14 @@ def test_a_dressed_region_has_the_styles_mean_and_the_photos_shapes() -> None:
     torch.manual_seed(2)
     x0 = torch.randn(1, 3, 8, 8)
     style = Statistics(torch.tensor([[1.0, -2.0, 0.5]]), torch.full((1, 3), 0.8))
-    dressed = Wardrobe(style, face=False).dress(x0, torch.ones(1, 1, 16, 16))
+    dressed = Wardrobe(style, False, torch.zeros(1, 3), torch.zeros(1)).dress(
+        x0, torch.ones(1, 1, 16, 16)
+    )
     torch.testing.assert_close(dressed.mean((2, 3)), style.mean)
     assert torch.corrcoef(torch.stack([x0[0, 1].flatten(), dressed[0, 1].flatten()]))[0, 1] > 0.999
     # contrast goes towards the style's, but a flat channel is not blown up
     assert dressed.std((2, 3)).max() < x0.std((2, 3)).max()
-    flat = Wardrobe(style, face=False).dress(torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8))
+    flat = clothes.dress(torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8))
     torch.testing.assert_close(flat.std((2, 3)), torch.zeros(1, 3))
 
 
@@ -111,11 +115,39 @@ def test_each_region_is_dressed_by_its_own() -> None:
     maps[:, 8, :, 8:] = 1
     mean = torch.zeros(len(REGIONS), 2)
     mean[1], mean[8] = 4.0, -4.0
-    clothes = Wardrobe(Statistics(mean, torch.ones(len(REGIONS), 2)), face=True)
+    usual = torch.zeros(len(REGIONS), 2)
+    clothes = Wardrobe(Statistics(mean, torch.ones(len(REGIONS), 2)), True, usual, usual[:, 0])
     dressed = clothes.dress(torch.randn(1, 2, 16, 16), maps)
     assert dressed[..., :7].mean() > 3.5
     assert dressed[..., 9:].mean() < -3.5
     assert -3 < dressed[..., 7:9].mean() < 3  # the border is soft
+
+
+def test_dark_skin_stays_darker_than_fair_skin() -> None:
+    torch.manual_seed(5)
+    maps = face_maps(skin=10)
+    usual = torch.ones(len(REGIONS), 2)
+    style = Statistics(torch.full_like(usual, 3.0), usual * 0.5)
+    clothes = Wardrobe(style, True, usual, torch.zeros(len(REGIONS)))
+    grain = torch.randn(1, 2, 16, 16) * 0.3
+    fair, dark = (clothes.dress(grain + tone, maps) for tone in (1.0, -2.0))
+    assert fair[:, :, 2:8].mean() == pytest.approx(3.0, abs=0.1)
+    assert dark[:, :, 2:8].mean() == pytest.approx(3.0 - OWN_TONE * 3, abs=0.1)
+
+
+def test_teeth_go_with_skin_and_not_with_a_styles_lips() -> None:
+    torch.manual_seed(6)
+    maps = face_maps(skin=6, mouth=3, teeth=4, eye=1, nose=1)
+    x0 = torch.randn(1, 1, 16, 16) * 0.1
+    x0[:, :, 9:13] += 2  # white beside skin
+    style = torch.zeros(1, 1, 16, 16)
+    style[:, :, 6:9] = -5  # red lips
+    style = style + torch.randn_like(style) * 0.1
+    clothes, sources = wardrobe(style, maps, torch.zeros(len(REGIONS), 1))
+    assert sources[TEETH] == REGIONS.index("skin")
+    dressed = clothes.dress(x0, maps)
+    skin, teeth = dressed[:, :, 1:5].mean(), dressed[:, :, 10:12].mean()  # within borders
+    assert teeth > skin + 0.5
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +230,10 @@ def test_a_wardrobe_of_other_latents_is_refused(latent_base: Base) -> None:
 
 def test_wardrobe_of_a_style_keeps_one_row_a_region(latent_base: Base) -> None:
     x0 = latent_base.to_x0(torch.rand(1, 3, 64, 64) * 2 - 1)
-    clothes, sources = wardrobe(x0, face_maps(skin=6, eye=1, nose=1, hair=4))
+    usual = latent_base.usual_regions()
+    clothes, sources = wardrobe(x0, face_maps(skin=6, eye=1, nose=1, hair=4), usual)
     assert clothes.face
     assert clothes.latents.mean.shape == (len(REGIONS), x0.shape[1])
-    back = Wardrobe.from_tensors(clothes.tensors(), x0.shape[1])
+    back = Wardrobe.from_tensors(clothes.tensors(), usual)
     torch.testing.assert_close(back.latents.std, clothes.latents.std)
     assert len(sources) == len(REGIONS)

@@ -108,6 +108,8 @@ def describe(
             said[name.replace("_", " ")] = str(getattr(controls, name))
     if controls.swap_codes:
         said["codes"] = "swapped"
+    if controls.keep_colors:
+        said["colors"] = "the photo's"
     if controls.mixed_precision:
         said["precision"] = "mixed"
     return said

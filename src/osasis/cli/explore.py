@@ -40,6 +40,7 @@ def explore(
     rows: Annotated[
         tuple[str, ...], Parameter(converter=one(_rows), n_tokens=1, metavar="NAMES")
     ] = CONTROLS,
+    regions: bool = False,
     device: Device = None,
 ) -> int:
     """Redraw one photo with every control at several values, on one labelled sheet.
@@ -48,6 +49,8 @@ def explore(
         photo: its central square, or its face, is used
         output: the sheet (default: sheet.png, or sheet-2.png where that exists)
         rows: which rows
+        regions: draw what is seen as skin, hair, hat and so on in photo and style instead: where
+            that is wrong, a style goes wrong
 
     Examples:
       osasis explore me.jpg --style memling_maria -o sheet.png
@@ -73,12 +76,17 @@ def explore(
     make_writable(written.absolute().parent)
 
     from osasis.stylize.explore import explore as draw
-    from osasis.stylize.explore import plan, sheet
+    from osasis.stylize.explore import plan, regions_sheet, sheet
 
     base, loaded = load_styles(styles, device)
     picture_of, said = cropped(picture_of, None, faces=base.canvas.faces)
     if said:
         print(f"{photo}: {said.partition(' (')[0]}", file=sys.stderr)
+    if regions:
+        page = regions_sheet(base, picture_of, loaded)
+        save_image(page, written, metadata={"osasis": '{"kind": "sheet"}'}, replace=False)
+        print(f"regions of {1 + len(loaded)} pictures on {written}")
+        return 0
     wanted = plan(base, loaded, rows)
     if not wanted:
         raise UserError("the row 'mix' needs two styles", hint="repeat --style")

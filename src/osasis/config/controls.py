@@ -98,6 +98,8 @@ class Drawing(_Checked):
     """How much of each photo's structure is drawn anew, 0 to 1; at 0 nothing is random."""
     seed: Annotated[int, Range()] = 0
     """Of what variation draws, together with the photo's content or place in a list."""
+    keep_colors: bool = False
+    """Keep the photo's colours; take light, shade and strokes of the style."""
     mixed_precision: bool = False
     """Multiply in bfloat16 where the device does so itself: faster, pixels differ a little."""
 

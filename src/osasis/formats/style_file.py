@@ -182,7 +182,7 @@ def load_style(path: str | Path) -> Style:
 
 
 def _check_names(tensors: dict[str, Tensor]) -> None:
-    others = ("z_style", "wardrobe.mean", "wardrobe.std")
+    others = ("z_style", "wardrobe.mean", "wardrobe.std", "wardrobe.borrowed")
     unknown = [n for n in tensors if not n.startswith(("unet.", "spn.")) and n not in others]
     if unknown:
         raise ValueError(f"it has {len(unknown)} unknown tensors ({', '.join(unknown[:3])})")

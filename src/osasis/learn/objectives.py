@@ -95,7 +95,7 @@ class RegionObjective:
         self._context = context
         base, critic = context.base, context.region_critic
         maps = base.region_maps(style_B)
-        self.wardrobe, sources = wardrobe(style_B, maps)
+        self.wardrobe, sources = wardrobe(style_B, maps, base.usual_regions())
         seen = self.wardrobe.maps(maps)
         self._style = critic.style(base.to_picture(style_B), seen, sources)
         self._known: dict[int, tuple[Branch, Tensor, PhotoFeatures]] = {}

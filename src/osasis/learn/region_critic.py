@@ -18,6 +18,7 @@ from osasis.config.presets import RegionWeights
 from osasis.device import mixed_precision
 from osasis.learn.regions import (
     FACE,
+    TEETH,
     Statistics,
     at_size,
     mixture,
@@ -29,6 +30,7 @@ from osasis.perception.vgg import RELU1_2, RELU2_2, RELU3_3, RELU4_1, VggTrunk
 LAYERS = (RELU1_2, RELU2_2, RELU3_3, RELU4_1)
 CROP = 128  # pixels a side at full size
 BORDER = 8  # pixels at a crop's edge that are decoded without their neighbours
+BORROWED = 0.3  # how much a region is judged by another that dresses it
 SMALLEST_SHARE = 0.0015  # of the picture, below which a region is not judged
 FLAT = 1e-3  # deviation of a channel below which it is not raised to 1
 
@@ -56,10 +58,12 @@ class StyleFeatures:
 
     Attributes:
         half, full: of the picture at half its size and at its own.
+        trust: (R,) how much region r is judged by them.
     """
 
     half: tuple[Statistics, ...]
     full: tuple[Statistics, ...]
+    trust: Tensor
 
 
 class RegionCritic:
@@ -107,7 +111,10 @@ class RegionCritic:
             ]
             return tuple(s.rows(sources) for s in found)
 
-        return StyleFeatures(statistics(F.avg_pool2d(picture, 2)), statistics(picture))
+        trust = [1.0 if r == source else BORROWED for r, source in enumerate(sources)]
+        trust[TEETH:] = [0.0] * len(trust[TEETH:])
+        half, full = statistics(F.avg_pool2d(picture, 2)), statistics(picture)
+        return StyleFeatures(half, full, torch.tensor(trust, device=picture.device))
 
     def whole(
         self, x0_hat: Tensor, maps: Tensor, photo: PhotoFeatures, style: StyleFeatures
@@ -128,7 +135,7 @@ class RegionCritic:
         content = sum((_content_distance(*three) for three in kept), torch.zeros(()))
         structure = structure_distance(_places(layers[3]), _places(photo.relu4_1.float())).mean()
         return {
-            "region": w.region * _region_distance(layers, sized, style.half, maps),
+            "region": w.region * _region_distance(layers, sized, style.half, maps, style.trust),
             "whole": w.whole * global_loss,
             "content": w.content * content,
             "structure": w.structure * structure,
@@ -149,7 +156,7 @@ class RegionCritic:
         seen = full[..., top : top + side, left : left + side]
         layers = self._features(picture)
         sized = [at_size(seen, (f.shape[2], f.shape[3])) for f in layers]
-        loss = _region_distance(layers, sized, style.full, seen)
+        loss = _region_distance(layers, sized, style.full, seen, style.trust)
         return {"region": self._weights.region * loss}
 
     def corner(self, x0_hat: Tensor, noise: torch.Generator) -> tuple[int, int]:
@@ -175,14 +182,18 @@ class RegionCritic:
 
 
 def _region_distance(
-    layers: list[Tensor], sized: list[Tensor], style: tuple[Statistics, ...], maps: Tensor
+    layers: list[Tensor],
+    sized: list[Tensor],
+    style: tuple[Statistics, ...],
+    maps: Tensor,
+    trust: Tensor,
 ) -> Tensor:
-    """Distances of regions to the style's, weighed by the square roots of their areas.
+    """Distances of regions to the style's, weighed by the square roots of their areas and `trust`.
 
     Each picture by itself, so that the parts of an update add up to it.
     """
     share = maps.mean((2, 3))
-    weight = torch.where(share > SMALLEST_SHARE, share, torch.zeros_like(share)).sqrt()
+    weight = trust * torch.where(share > SMALLEST_SHARE, share, torch.zeros_like(share)).sqrt()
     distances = [
         region_statistics(f, m).distance(s) for f, m, s in zip(layers, sized, style, strict=True)
     ]

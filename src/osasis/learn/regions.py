@@ -29,7 +29,11 @@ _STAND_INS = {
     "hair": ("hat", "cloth", "ground"),
     "hat": ("hair", "cloth", "ground"),
     "glasses": ("brow", "eye", "hair", "skin"),
+    "teeth": ("skin",),
 }
+TEETH = REGIONS.index("teeth")
+# a style's closed lips say nothing of teeth (or of what is held before a mouth): they go with skin
+_MEASURED = tuple(REGIONS.index("skin") if r == TEETH else r for r in range(len(REGIONS)))
 ENOUGH, ENOUGH_SMALL = 0.003, 0.0008  # of the picture, for a region to dress others
 EYES_OF_A_FACE, NOSE_OF_A_FACE = 0.001, 0.003  # of the picture, below which there is no face
 EPSILON = 1e-6
@@ -53,8 +57,8 @@ class Statistics:
         return squared.sum(-1) / (other.mean.square() + other.std.square()).sum(-1)
 
     def rows(self, indices: Sequence[int]) -> Statistics:
-        """Those of some regions, in this order."""
-        return Statistics(self.mean[list(indices)], self.std[list(indices)])
+        """Those of some regions, (..., R, C), in this order."""
+        return Statistics(self.mean[..., list(indices), :], self.std[..., list(indices), :])
 
 
 def region_statistics(features: Tensor, maps: Tensor, *, pooled: bool = False) -> Statistics:
@@ -118,7 +122,7 @@ def dressed_by(maps: Tensor) -> tuple[int, ...]:
         least = ENOUGH_SMALL if number in _SMALL else ENOUGH
         stand_ins = [REGIONS.index(other) for other in _STAND_INS[name]]
         candidates = [n for n in stand_ins if share[n] > ENOUGH]
-        if share[number] > least:
+        if share[number] > least and number != TEETH:
             candidates = [number]
         chosen.append(candidates[0] if candidates else share.index(max(share)))
     return tuple(chosen)
@@ -131,10 +135,14 @@ class Wardrobe:
     Attributes:
         latents: statistics of the style's latents, (R, C): row r dresses region r of a photo.
         face: whether the style has a face; without, its picture is one region, and so are photos.
+        usual: (R, C) mean latents of regions in photos, see `RegionNet`; (1, C) without a face.
+        borrowed: (R,), 1 where another region dresses one that the style lacks, else 0.
     """
 
     latents: Statistics
     face: bool
+    usual: Tensor
+    borrowed: Tensor
 
     def maps(self, maps: Tensor) -> Tensor:
         """A photo's maps (B, R, H, W) as this style sees them: all one region without a face."""
@@ -143,8 +151,11 @@ class Wardrobe:
     def dress(self, x0: Tensor, maps: Tensor) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
 
-        Closed form, no network: palette and contrast arrive here, strokes do not. Borders of
-        regions are softened over 3 x 3 cells; contrast rises at most `LARGEST_GAIN` times.
+        Closed form, no network: palette and contrast arrive here, strokes do not. A share
+        `OWN_TONE` of what sets the photo's region apart from usual ones stays, so that dark skin
+        is darker than fair skin in every style; of a region that the style lacks `BORROWED_TONE`,
+        and half of its contrast. Borders of regions are softened over 3 x 3 cells; contrast rises
+        at most `LARGEST_GAIN` times.
 
         Args:
             x0: (B, C, h, w) latents.
@@ -155,8 +166,15 @@ class Wardrobe:
         # a region of less than half a cell has no statistics of its own
         whole = weights.sum((2, 3), keepdim=True) > HALF_A_CELL
         found = region_statistics(x0, torch.where(whole, weights, torch.ones_like(weights)))
-        gain = (self.latents.std / (found.std + QUIET)).clamp_max(LARGEST_GAIN)
-        offset = self.latents.mean - found.mean * gain
+        mean, std = self.latents.mean, self.latents.std
+        if self.face:
+            own = torch.where(whole[..., 0], found.mean - self.usual, torch.zeros_like(found.mean))
+            own, found = own[:, list(_MEASURED)], found.rows(_MEASURED)
+            borrowed = self.borrowed[:, None]
+            mean = mean + (OWN_TONE + (BORROWED_TONE - OWN_TONE) * borrowed) * own
+            std = std * (found.std / std).pow(borrowed / 2)
+        gain = (std / (found.std + QUIET)).clamp_max(LARGEST_GAIN)
+        offset = mean - found.mean * gain
         gains = torch.einsum("brhw,brc->bchw", soft, gain)
         return x0 * gains + torch.einsum("brhw,brc->bchw", soft, offset)
 
@@ -168,30 +186,48 @@ class Wardrobe:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a style file keeps of it: statistics; a style without face has one row."""
-        return {"wardrobe.mean": self.latents.mean, "wardrobe.std": self.latents.std}
+        return {
+            "wardrobe.mean": self.latents.mean,
+            "wardrobe.std": self.latents.std,
+            "wardrobe.borrowed": self.borrowed,
+        }
 
     @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], channels: int) -> Wardrobe:
+    def from_tensors(tensors: Mapping[str, Tensor], usual: Tensor) -> Wardrobe:
         """Inverse of `tensors`.
+
+        Args:
+            usual: (R, C), of the base's region network.
 
         Raises:
             KeyError, ValueError: they are not there, or not for latents of so many channels.
         """
         mean, std = tensors["wardrobe.mean"], tensors["wardrobe.std"]
-        if mean.shape not in ((1, channels), (len(REGIONS), channels)) or std.shape != mean.shape:
+        if mean.shape not in ((1, usual.shape[1]), usual.shape) or std.shape != mean.shape:
             raise ValueError(f"statistics of shape {tuple(mean.shape)}")
-        return Wardrobe(Statistics(mean, std), face=len(mean) > 1)
+        borrowed = tensors["wardrobe.borrowed"]
+        if borrowed.shape != mean.shape[:1]:
+            raise ValueError(f"borrowed regions of shape {tuple(borrowed.shape)}")
+        return Wardrobe(Statistics(mean, std), len(mean) > 1, usual, borrowed)
 
 
 HALF_A_CELL = 0.5
 QUIET = 0.15  # deviation of latents below which contrast is not raised in full
 LARGEST_GAIN = 2.0
+OWN_TONE = 0.5
+BORROWED_TONE = 0.9
 
 
-def wardrobe(x0: Tensor, maps: Tensor) -> tuple[Wardrobe, tuple[int, ...]]:
-    """The wardrobe of a style's latents (1, C, h, w) with maps (1, R, H, W), and `dressed_by`."""
+def wardrobe(x0: Tensor, maps: Tensor, usual: Tensor) -> tuple[Wardrobe, tuple[int, ...]]:
+    """The wardrobe of a style's latents (1, C, h, w) with maps (1, R, H, W), and `dressed_by`.
+
+    Args:
+        usual: (R, C), of the base's region network.
+    """
     face = has_face(maps)
     seen = maps if face else torch.ones_like(maps[:, :1])
     sources = dressed_by(maps) if face else (0,)
     weights = at_size(seen, (x0.shape[2], x0.shape[3]))
-    return Wardrobe(region_statistics(x0, weights, pooled=True).rows(sources), face), sources
+    found = region_statistics(x0, weights, pooled=True).rows(sources)
+    borrowed = torch.tensor([float(a != b) for a, b in enumerate(sources)], device=x0.device)
+    return Wardrobe(found, face, usual, borrowed), sources

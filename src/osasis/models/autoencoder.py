@@ -122,8 +122,10 @@ class Autoencoder(nn.Module):
         self.config = config
         self.encoder = PictureEncoder(config)
         self.decoder = PictureDecoder(config)
-        self.register_buffer("mixing", torch.eye(config.latent_channels))
-        self.register_buffer("unmixing", torch.eye(config.latent_channels))
+        square = (config.latent_channels, config.latent_channels)
+        # not torch.eye, which loads a second of modules on the meta device
+        self.register_buffer("mixing", torch.zeros(square).fill_diagonal_(1))
+        self.register_buffer("unmixing", torch.zeros(square).fill_diagonal_(1))
         self.register_buffer("offset", torch.zeros(config.latent_channels))
 
     @property

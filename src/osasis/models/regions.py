@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +12,7 @@ from osasis.models.autoencoder import Pair, pairs
 
 REGIONS = (
     "ground", "skin", "neck", "brow", "eye", "mouth", "nose", "cloth", "hair", "hat", "glasses",
+    "teeth",
 )  # fmt: skip
 _STRIDE = 4  # of the coarsest level, in latents
 
@@ -35,7 +37,11 @@ class RegionConfig:
 
 
 class RegionNet(nn.Module):
-    """A small U-Net of residual pairs from normalised latents to logits of regions."""
+    """A small U-Net of residual pairs from normalised latents to logits of regions.
+
+    Its buffer `usual`, (R, C), holds the mean latents of each region over the photos that it was
+    trained on: what a region's colours are compared with to see what is special about a person.
+    """
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__()
@@ -52,6 +58,8 @@ class RegionNet(nn.Module):
         self.u0 = nn.Conv2d(w[1], 4 * w[0], 1)
         self.m0 = Pair(w[0])
         self.out = nn.Conv2d(w[0], 4 * config.regions, 3, padding=1)
+        self.usual: Tensor
+        self.register_buffer("usual", torch.zeros(config.regions, config.channels))
 
     def forward(self, x0: Tensor) -> Tensor:
         """Logits (B, R, 2h, 2w) of normalised latents (B, C, h, w), h and w at least 1."""

@@ -6,17 +6,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from osasis.base import Base
 from osasis.config.controls import Controls
+from osasis.errors import UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.sheet import contact_sheet
-from osasis.imaging.tensors import fit_square
+from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.stylize.model import normalised
 from osasis.stylize.stylizer import Stylizer
 
 CONTROLS = ("strength", "levels", "codes", "lambda_spn", "t0", "variation", "seed", "mix")
+_COLORS = {
+    "ground": (70, 70, 70), "skin": (230, 190, 160), "neck": (180, 140, 110),
+    "brow": (120, 60, 0), "eye": (0, 120, 255), "mouth": (220, 0, 80), "nose": (255, 160, 0),
+    "cloth": (0, 170, 80), "hair": (150, 90, 200), "hat": (240, 220, 0), "glasses": (0, 220, 220),
+    "teeth": (255, 255, 255),
+}  # fmt: skip
 _STRENGTHS = (0.0, 0.5, 1.0, 1.25, 1.5)
 _LAMBDAS = (0.0, 0.5, 1.0, 3.0, 10.0)  # times the style's own, or times 0.1 where that is 0
 _T0 = (50, 100, 150, 200, 300)
@@ -83,6 +93,36 @@ def explore(
     for number, row in enumerate(rows):
         for trial in row.trials:
             yield number, Stylizer(base, trial.styles, trial.controls)(photo)[0]
+
+
+def regions_sheet(
+    base: Base, photo: Image.Image, styles: Sequence[tuple[Style, float]]
+) -> Image.Image:
+    """The photo and each style image above the regions that the base sees in them.
+
+    Raises:
+        UserError: the base sees no regions.
+    """
+    if base.regions is None:
+        raise UserError(f"the base {base.name} sees no regions", hint="use faces-256")
+    pictures = [fit_square(photo, base.image_size)]
+    pictures += [fit_square(style.thumbnail, base.image_size) for style, _ in styles]
+    maps = base.region_maps(base.to_x0(torch.cat([to_tensor(picture) for picture in pictures])))
+    palette = np.array(list(_COLORS.values()), np.uint8)
+    drawn = [
+        Image.fromarray(palette[numbers]).resize(pictures[0].size, Image.Resampling.NEAREST)
+        for numbers in maps.argmax(1).cpu().numpy()
+    ]
+    seen = [", ".join(_seen(numbers)) for numbers in maps]
+    names = ["photo", *(style.manifest.name for style, _ in styles)]
+    return contact_sheet([pictures, drawn], row_titles=["", "regions"], captions=[names, seen])
+
+
+def _seen(maps: Tensor) -> list[str]:
+    """The largest regions of one picture's maps (R, h, w) and their shares."""
+    shares = maps.mean((1, 2)).tolist()
+    ordered = sorted(zip(shares, _COLORS, strict=True), reverse=True)
+    return [f"{name} {share:.0%}" for share, name in ordered[:3]]
 
 
 def sheet(

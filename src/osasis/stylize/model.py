@@ -196,7 +196,7 @@ def _wardrobe(style: Style, base: Base) -> Wardrobe | None:
         return None
     tensors = {k: v.to(base.device) for k, v in style.tensors.items()}
     try:
-        return Wardrobe.from_tensors(tensors, base.x0_shape[0])
+        return Wardrobe.from_tensors(tensors, base.usual_regions())
     except (KeyError, ValueError) as error:
         raise UserError(
             f"the style {style.manifest.name!r} lacks the statistics of its regions: {error}",

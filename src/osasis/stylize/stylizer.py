@@ -19,6 +19,7 @@ from osasis.config.controls import Controls
 from osasis.device import free_memory, mixed_precision, with_room
 from osasis.diffusion.noise import SeededNoise
 from osasis.errors import OsasisError, UserError
+from osasis.imaging.colors import with_colors_of
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.stylize.decode import decode
@@ -189,10 +190,10 @@ class Stylizer:
                 pictures = base.to_picture(decoded)
         with torch.no_grad():
             result = pictures.float().clamp(-1, 1)
-            if base.regions is None:
-                return result
-            seen = base.region_maps(base.squeeze(photo)) if maps is None else maps
-            return self._floor(x0, result, seen)
+            if base.regions is not None:
+                seen = base.region_maps(base.squeeze(photo)) if maps is None else maps
+                result = self._floor(x0, result, seen)
+        return with_colors_of(x0, result) if self._controls.keep_colors else result
 
     @cached_property
     def _floor(self) -> LightFloor:

@@ -1,0 +1,24 @@
+"""Colours of one picture on the light of another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)  # BT.601
+_BRIGHTEST = 1.0  # of their strength, colours reach where the result is lighter
+_DARK = 0.05  # luma below which a photo has no colour to speak of
+
+
+def with_colors_of(photo: Tensor, drawn: Tensor) -> Tensor:
+    """`drawn` with the colours of `photo`, both (B, 3, H, W) in [-1, 1]; luma stays `drawn`'s.
+
+    Differences to grey are the photo's, less where the result is darker, so that shadows do not
+    glow; clamped to [-1, 1].
+    """
+    own, light = (photo + 1) / 2, (drawn + 1) / 2
+    weights = torch.tensor(_LUMA, device=photo.device)[:, None, None]
+    own_luma = (own * weights).sum(1, keepdim=True)
+    luma = (light * weights).sum(1, keepdim=True)
+    scale = (luma / own_luma.clamp_min(_DARK)).clamp_max(_BRIGHTEST)
+    return ((luma + scale * (own - own_luma)) * 2 - 1).clamp(-1, 1)
