@@ -97,9 +97,8 @@ def test_a_dressed_region_has_the_styles_mean_and_the_photos_shapes() -> None:
     torch.manual_seed(2)
     x0 = torch.randn(1, 3, 8, 8)
     style = Statistics(torch.tensor([[1.0, -2.0, 0.5]]), torch.full((1, 3), 0.8))
-    dressed = Wardrobe(style, False, torch.zeros(1, 3), torch.zeros(1)).dress(
-        x0, torch.ones(1, 1, 16, 16)
-    )
+    clothes = Wardrobe(style, False, torch.zeros(1, 3), torch.zeros(1))
+    dressed = clothes.dress(x0, torch.ones(1, 1, 16, 16))
     torch.testing.assert_close(dressed.mean((2, 3)), style.mean)
     assert torch.corrcoef(torch.stack([x0[0, 1].flatten(), dressed[0, 1].flatten()]))[0, 1] > 0.999
     # contrast goes towards the style's, but a flat channel is not blown up
