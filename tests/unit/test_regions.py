@@ -149,6 +149,15 @@ def test_teeth_go_with_skin_and_not_with_a_styles_lips() -> None:
     assert teeth > skin + 0.5
 
 
+def test_a_style_without_a_face_is_not_asked_about_eyes() -> None:
+    maps = face_maps(skin=6, eye=1, nose=1, hair=4)
+    clothes, _ = wardrobe(torch.randn(1, 2, 16, 16), face_maps(hair=4), torch.zeros(12, 2))
+    assert not clothes.face
+    judged = clothes.judged(maps)
+    assert judged.shape == (1, 1, 16, 16)
+    assert judged[0, 0, :, 0].tolist() == [1.0] * 6 + [0.0] * 2 + [1.0] * 8
+
+
 @pytest.fixture(scope="module")
 def critic() -> RegionCritic:
     trunk = load_judges().trunk
@@ -160,7 +169,7 @@ def test_the_style_itself_is_right_and_the_photo_is_like_itself(critic: RegionCr
     photo, style = torch.rand(1, 3, 64, 64) * 2 - 1, torch.rand(1, 3, 64, 64).pow(3) * 2 - 1
     maps = halves(len(REGIONS), 64)
     sources = tuple(range(len(REGIONS)))
-    known, kept = critic.style(style, maps, sources), critic.photo(photo)
+    known, kept = critic.style(style, maps, sources), critic.photo(photo, maps)
     of_style = critic.whole(style, maps, kept, known)
     of_photo = critic.whole(photo, maps, kept, known)
     assert float(of_style["region"]) < 1e-4

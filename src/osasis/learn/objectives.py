@@ -106,9 +106,7 @@ class RegionObjective:
         rows = [self._known[i] for i in indices]
         content = Branch(*map(torch.cat, zip(*(_parts(b) for b, _, _ in rows), strict=True)))
         maps = torch.cat([m for _, m, _ in rows])
-        features = PhotoFeatures(
-            torch.cat([f.relu3_3 for _, _, f in rows]), torch.cat([f.relu4_1 for _, _, f in rows])
-        )
+        features = PhotoFeatures.cat([f for _, _, f in rows])
         critic, weights = context.region_critic, context.config.region_weights
         closely = context.base.image_size > CROP
         closely = closely and float(torch.rand((), generator=noise)) < weights.crops
@@ -131,16 +129,17 @@ class RegionObjective:
         for first in range(0, len(indices), PART):
             part = indices[first : first + PART]
             x0 = context.bank.photos(part).x0
-            seen = self.wardrobe.maps(base.region_maps(x0))
+            maps = base.region_maps(x0)
+            seen, judged = self.wardrobe.maps(maps), self.wardrobe.judged(maps)
             dressed = self.wardrobe.dress(x0, seen) if context.config.dress else x0
             z_sem = base.encode_x0(dressed)
             x_t = base.invert_x0(dressed, z_sem, context.config.learn_route)
-            photo = context.region_critic.photo(base.to_picture(x0))
+            photo = context.region_critic.photo(base.to_picture(x0), maps)
             inputs = self.wardrobe.spn_input(x0, dressed if context.config.dress else None, seen)
             for k, i in enumerate(part):
                 rows = slice(k, k + 1)
                 branch = Branch(inputs[rows], z_sem[rows], x_t[rows])
-                self._known[i] = (branch, seen[rows], photo[rows])
+                self._known[i] = (branch, judged[rows], photo[rows])
 
     def tensors(self) -> dict[str, Tensor]:
         return self.wardrobe.tensors()

@@ -7,7 +7,7 @@ self-similarity (Splice, 2201.00424).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +17,14 @@ from torch.nn import functional as F
 from osasis.config.presets import RegionWeights
 from osasis.device import mixed_precision
 from osasis.learn.regions import (
+    EPSILON,
     FACE,
     TEETH,
     Statistics,
     at_size,
     mixture,
     region_statistics,
+    share_of,
 )
 from osasis.perception.similarity import structure_distance
 from osasis.perception.vgg import RELU1_2, RELU2_2, RELU3_3, RELU4_1, VggTrunk
@@ -43,13 +45,21 @@ class PhotoFeatures:
 
     Attributes:
         relu3_3, relu4_1: (B, C, H, W) activations at half the picture's size, float16.
+        face: (B, 1, h, w) in [0, 1], where a face is: differences count twice there.
     """
 
     relu3_3: Tensor
     relu4_1: Tensor
+    face: Tensor
 
     def __getitem__(self, rows: slice | list[int]) -> PhotoFeatures:
-        return PhotoFeatures(self.relu3_3[rows], self.relu4_1[rows])
+        return PhotoFeatures(self.relu3_3[rows], self.relu4_1[rows], self.face[rows])
+
+    @staticmethod
+    def cat(photos: Sequence[PhotoFeatures]) -> PhotoFeatures:
+        """Of several batches, in order."""
+        parts = zip(*((p.relu3_3, p.relu4_1, p.face) for p in photos), strict=True)
+        return PhotoFeatures(*map(torch.cat, parts))
 
 
 @dataclass(frozen=True)
@@ -90,10 +100,10 @@ class RegionCritic:
         self._weights, self._mixed = weights, mixed
 
     @torch.no_grad()
-    def photo(self, picture: Tensor) -> PhotoFeatures:
-        """What to keep of photos (B, 3, H, W) in [-1, 1]."""
+    def photo(self, picture: Tensor, maps: Tensor) -> PhotoFeatures:
+        """What to keep of photos (B, 3, H, W) in [-1, 1] with maps (B, R, h, w) of all regions."""
         _, _, relu3_3, relu4_1 = self._features(F.avg_pool2d(picture, 2))
-        return PhotoFeatures(relu3_3.half(), relu4_1.half())
+        return PhotoFeatures(relu3_3.half(), relu4_1.half(), share_of(maps, FACE))
 
     @torch.no_grad()
     def style(self, picture: Tensor, maps: Tensor, sources: tuple[int, ...]) -> StyleFeatures:
@@ -131,8 +141,8 @@ class RegionCritic:
         sized = [at_size(maps, (f.shape[2], f.shape[3])) for f in layers]
         pairs = list(zip(layers, sized, style.half, strict=True))
         global_loss = sum((_whole_distance(*pair) for pair in pairs), torch.zeros(()))
-        kept = ((layers[2], photo.relu3_3, sized[2]), (layers[3], photo.relu4_1, sized[3]))
-        content = sum((_content_distance(*three) for three in kept), torch.zeros(()))
+        kept = ((layers[2], photo.relu3_3), (layers[3], photo.relu4_1))
+        content = sum((_content_distance(*pair, photo.face) for pair in kept), torch.zeros(()))
         structure = structure_distance(_places(layers[3]), _places(photo.relu4_1.float())).mean()
         return {
             "region": w.region * _region_distance(layers, sized, style.half, maps, style.trust),
@@ -198,22 +208,21 @@ def _region_distance(
         region_statistics(f, m).distance(s) for f, m, s in zip(layers, sized, style, strict=True)
     ]
     weighed = (weight * torch.stack(distances).sum(0)).sum(1)
-    return (weighed / weight.sum(1)).mean()
+    return (weighed / weight.sum(1).clamp_min(EPSILON)).mean()
 
 
 def _whole_distance(features: Tensor, maps: Tensor, style: Statistics) -> Tensor:
     """Distance of whole pictures to the style's regions, mixed in the photos' shares."""
-    flat = features.flatten(2)
-    found = Statistics(flat.mean(2), (flat.var(2, unbiased=False) + 1e-6).sqrt())
-    return found.distance(mixture(style, maps.mean((2, 3)))).mean()
+    found = region_statistics(features, maps.sum(1, keepdim=True))
+    shares = maps.mean((2, 3))
+    wanted = mixture(style, shares / shares.sum(1, keepdim=True))
+    return Statistics(found.mean[:, 0], found.std[:, 0]).distance(wanted).mean()
 
 
-def _content_distance(features: Tensor, photo: Tensor, maps: Tensor) -> Tensor:
-    """Squared difference of features without palette and contrast; face parts count twice."""
+def _content_distance(features: Tensor, photo: Tensor, face: Tensor) -> Tensor:
+    """Squared difference of features without palette and contrast; faces count twice."""
     difference = (_flattened(features) - _flattened(photo.float())).square()
-    if maps.shape[1] > max(FACE):
-        difference = difference * (1 + maps[:, list(FACE)].sum(1, keepdim=True))
-    return difference.mean()
+    return (difference * (1 + at_size(face, (features.shape[2], features.shape[3])))).mean()
 
 
 def _flattened(features: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from osasis.models.regions import REGIONS
 
 FACE = tuple(REGIONS.index(name) for name in ("skin", "brow", "eye", "mouth", "nose"))
+_PARTS = tuple(REGIONS.index(name) for name in ("brow", "eye", "mouth", "nose", "teeth"))
 _SMALL = tuple(REGIONS.index(name) for name in ("brow", "eye", "mouth"))
 _STAND_INS = {
     "ground": ("cloth", "hair"),
@@ -101,6 +102,13 @@ def at_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size, mode="nearest")
 
 
+def share_of(maps: Tensor, regions: Sequence[int]) -> Tensor:
+    """How much of each place some regions take, (B, 1, H, W); 0 on a base without regions."""
+    if maps.shape[1] != len(REGIONS):
+        return torch.zeros_like(maps[:, :1])
+    return maps[:, list(regions)].sum(1, keepdim=True)
+
+
 def has_face(maps: Tensor) -> bool:
     """Whether one picture's maps (1, R, H, W) show eyes and a nose."""
     if maps.shape[1] != len(REGIONS):
@@ -147,6 +155,14 @@ class Wardrobe:
     def maps(self, maps: Tensor) -> Tensor:
         """A photo's maps (B, R, H, W) as this style sees them: all one region without a face."""
         return maps if self.face else torch.ones_like(maps[:, :1])
+
+    def judged(self, maps: Tensor) -> Tensor:
+        """What of a photo with these maps of all regions is compared with the style.
+
+        A style without a face says nothing of eyes, brows, noses and mouths: there the result is
+        held to the photo only.
+        """
+        return maps if self.face else 1 - share_of(maps, _PARTS)
 
     def dress(self, x0: Tensor, maps: Tensor) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
