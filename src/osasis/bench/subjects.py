@@ -57,7 +57,7 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     channels = inputs = base.x0_shape[0]
     if config.critic == "regions":
         one = torch.ones(1, channels)
-        tensors |= Wardrobe(Statistics(torch.zeros_like(one), one), face=False).tensors()
+        tensors |= Wardrobe(Statistics(0 * one, one), False, 0 * one, torch.zeros(1)).tensors()
         inputs = (2 if config.dress else 1) * channels + 1
     spn = new_spn(config.spn, inputs, channels)
     tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
