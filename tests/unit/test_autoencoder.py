@@ -12,7 +12,7 @@ from osasis.models import autoencoder as module
 from osasis.models.autoencoder import Autoencoder, AutoencoderConfig
 from osasis.models.layers import AttentionBlock
 from osasis.models.muon import Muon, muon_groups, orthogonal
-from osasis.models.regions import RegionConfig, RegionNet
+from osasis.models.regions import REGIONS, RegionConfig, RegionNet
 
 SMALL = AutoencoderConfig(8, (8, 12, 16), (16, 12, 8), (1, 1, 2), (2, 1, 1))
 
@@ -95,7 +95,8 @@ def test_whitening(random: Autoencoder) -> None:
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (5, 7), (1, 3)])
 def test_regions_have_twice_the_resolution(height: int, width: int) -> None:
     net = RegionNet(RegionConfig(8, (8, 8, 8)))
-    assert net(torch.randn(2, 8, height, width)).shape == (2, 11, 2 * height, 2 * width)
+    logits = net(torch.randn(2, 8, height, width))
+    assert logits.shape == (2, len(REGIONS), 2 * height, 2 * width)
 
 
 @pytest.mark.parametrize("shape", [(3, 20, 50), (1, 50, 20), (2, 16, 16)])

@@ -151,7 +151,9 @@ def test_teeth_go_with_skin_and_not_with_a_styles_lips() -> None:
 
 def test_a_style_without_a_face_is_not_asked_about_eyes() -> None:
     maps = face_maps(skin=6, eye=1, nose=1, hair=4)
-    clothes, _ = wardrobe(torch.randn(1, 2, 16, 16), face_maps(hair=4), torch.zeros(12, 2))
+    clothes, _ = wardrobe(
+        torch.randn(1, 2, 16, 16), face_maps(hair=4), torch.zeros(len(REGIONS), 2)
+    )
     assert not clothes.face
     judged = clothes.judged(maps)
     assert judged.shape == (1, 1, 16, 16)

@@ -31,7 +31,6 @@ LIMITS = {
     "blocks": (1, 16),
     "decoder_blocks": (1, 16),
     "latent_channels": (1, 512),
-    "regions": (1, 64),
     "hidden": (1, 16384),
     "z_dim": (1, 8192),
     "time_dim": (1, 8192),

@@ -24,12 +24,10 @@ class RegionConfig:
     Attributes:
         channels: of the latents it reads.
         widths: channels of its levels, finest first.
-        regions: how many parts it tells apart, `REGIONS` in order.
     """
 
     channels: int = 32
     widths: tuple[int, ...] = (48, 72, 96)
-    regions: int = len(REGIONS)
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3:
@@ -57,9 +55,9 @@ class RegionNet(nn.Module):
         self.m1 = Pair(w[1])
         self.u0 = nn.Conv2d(w[1], 4 * w[0], 1)
         self.m0 = Pair(w[0])
-        self.out = nn.Conv2d(w[0], 4 * config.regions, 3, padding=1)
+        self.out = nn.Conv2d(w[0], 4 * len(REGIONS), 3, padding=1)
         self.usual: Tensor
-        self.register_buffer("usual", torch.zeros(config.regions, config.channels))
+        self.register_buffer("usual", torch.zeros(len(REGIONS), config.channels))
 
     def forward(self, x0: Tensor) -> Tensor:
         """Logits (B, R, 2h, 2w) of normalised latents (B, C, h, w), h and w at least 1."""
