@@ -122,7 +122,7 @@ def _seen(maps: Tensor) -> list[str]:
     """The largest regions of one picture's maps (R, h, w) and their shares."""
     shares = maps.mean((1, 2)).tolist()
     ordered = sorted(zip(shares, _COLORS, strict=True), reverse=True)
-    return [f"{name} {share:.0%}" for share, name in ordered[:3]]
+    return [f"{name} {share:.0%}" for share, name in ordered[:2]]
 
 
 def sheet(
