@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from osasis.base import Base
+from osasis.base import Base, load_base
 from osasis.bench.commands import Command, Ran, run_commands
 from osasis.bench.jobs import Bench, evaluations_of, peer_cost, style_cost, update_name
 from osasis.bench.measure import Job, Measured, Skipped, measure
@@ -55,6 +56,16 @@ def test_what_takes_too_long_is_named(tiny_base: Base) -> None:
     assert update_name("release") not in names
     reasons = {skipped.name: skipped.reason for skipped in bench.skipped}
     assert "more than --limit 0" in reasons[update_name("release")]
+
+
+def test_a_base_in_latents_can_be_measured() -> None:
+    base = load_base()
+    assert not base.in_pixels
+    bench = Bench(base, limit=1000.0)
+    [job] = [job for job in bench.jobs(peers=False) if job.name == "U-Net evaluation, 256 px"]
+    with FlopCounterMode(display=False) as counter:
+        job.work()
+    assert 2e9 < counter.get_total_flops() < 2e10  # of 32 x 32 latents
 
 
 def test_commands_are_run_measured_and_their_failures_named(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ class Bench:
 
     def _evaluate(self, batch: int, factor: float = 1.0) -> Callable[[], object]:
         base = self.base
-        side = round(base.image_size * factor / base.stride) * base.stride
-        x_t = torch.randn(batch, 3, side, side, device=base.device)
+        side = round(base.image_size * factor / base.stride) * base.stride // base.factor
+        x_t = torch.randn(batch, base.x0_shape[0], side, side, device=base.device)
         t = torch.full((batch,), 500, device=base.device)
         z_dim = base.diffae.config.encoder.z_dim
         conditioning = base.diffae.plain(torch.randn(batch, z_dim, device=base.device))
