@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.osasis-installed
+RUNTIME := $(VENV)/.osasis-runtime
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow nightly fuzz check format bench clean
@@ -17,9 +18,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing osasis into $(VENV) (the first time this downloads torch)"
 	@$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+$(RUNTIME): pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "installing osasis into $(VENV) (the first time this downloads torch)"
+	@$(BIN)/pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-demo: $(STAMP) ## learn a painting and redraw six faces into demo/
+demo: $(RUNTIME) ## learn a painting and redraw six faces into demo/
 	@$(BIN)/osasis demo
 
 test: $(STAMP) ## the quick tests

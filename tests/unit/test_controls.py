@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from osasis.config.controls import Controls, controls_from
+from osasis.config.controls import Controls, controls_from, strained
 from osasis.errors import UserError
 
 
@@ -34,3 +34,13 @@ def test_tables_of_files() -> None:
     assert "strength" in caught.value.hint
     with pytest.raises(UserError, match="wrong kind"):
         controls_from({"strength": "much"})
+
+
+def test_what_falls_apart_is_warned_of() -> None:
+    assert strained(Controls(strength=1.5, guidance=2), {"smiling": -2}) == []
+    said = strained(Controls(strength=20, guidance=40), {"smiling": -100, "age": 1})
+    assert [line.partition(":")[0] for line in said] == [
+        "style-strength 20",
+        "guidance 40",
+        "smiling 100",
+    ]

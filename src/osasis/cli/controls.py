@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from osasis._version import __version__
 from osasis.cli.options import DEFAULT_BASE, Styles
-from osasis.config.controls import Controls
+from osasis.config.controls import Controls, strained
 from osasis.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +27,12 @@ def controls_of(*groups: object, **more: Any) -> Controls:
     if given.pop("no_align", False):
         given["fit"] = "crop"
     return Controls(**given)
+
+
+def say_strained(controls: Controls, amounts: Sequence[tuple[str, float]] = ()) -> None:
+    """Warn of what is asked for beyond what holds together."""
+    for warning in strained(controls, dict(amounts)):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def load_styles(

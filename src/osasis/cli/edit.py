@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from osasis.cli.controls import controls_of, describe, load_styles, made_by
+from osasis.cli.controls import controls_of, describe, load_styles, made_by, say_strained
 from osasis.cli.options import (
     Amount,
     Device,
@@ -142,6 +142,7 @@ def edit(
 
         made_edits = make_edits(base, edits, t0, guidance, show)
         stylizer = Stylizer(base, loaded, controls, edits=made_edits)
+        say_strained(controls, edits.attribute)
         painter = PhotoStylizer(stylizer)
         make_writable(results.folder)
         made = made_by(base, styles, controls, format=format, edits=asdict(edits))

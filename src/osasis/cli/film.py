@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from osasis.cli.controls import controls_of, load_styles
+from osasis.cli.controls import controls_of, load_styles, say_strained
 from osasis.cli.options import (
     Amount,
     BlendOptions,
@@ -74,6 +74,7 @@ def film(
     controls = controls_of(drawing, blending)
     base, loaded = load_styles(styles, device, lambda_spn=controls.lambda_spn)
     stylizer = Stylizer(base, loaded, controls, batch_size=batch_size)
+    say_strained(controls)
     config = FilmConfig(smooth=smooth, steady=steady)
     try:
         with (

@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from osasis.cli.controls import PREVIEW_NOTE, controls_of, describe, load_styles, made_by
+from osasis.cli.controls import (
+    PREVIEW_NOTE,
+    controls_of,
+    describe,
+    load_styles,
+    made_by,
+    say_strained,
+)
 from osasis.cli.options import (
     Device,
     DrawingOptions,
@@ -88,6 +95,7 @@ def stylize(
     controls = controls_of(drawing, photo)
     base, loaded = load_styles(styles, shares.device, lambda_spn=controls.lambda_spn)
     stylizer = Stylizer(base, loaded, controls, batch_size=batch_size)
+    say_strained(controls)
     preview = styles.picture is not None
     if preview:
         print(f"{styles.picture}: {PREVIEW_NOTE}", file=sys.stderr)

@@ -15,6 +15,11 @@ Fit = Literal["auto", "faces", "crop", "tiles", "whole"]
 FLAGS = {"strength": "style-strength"}
 
 
+# up to here pictures hold together, seen on the shipped base and styles; beyond, a warning
+HOLDS = {"strength": 1.5, "guidance": 3.0}
+HOLDS_AMOUNT = 2.0  # of an attribute, either way
+
+
 class ControlError(UserError):
     """A control out of range.
 
@@ -164,3 +169,18 @@ def controls_from(table: Mapping[str, Any]) -> Controls:
         return Controls(**values)
     except TypeError as error:
         raise UserError(f"a control has a value of the wrong kind: {error}") from error
+
+
+def strained(controls: Controls, amounts: Mapping[str, float] | None = None) -> list[str]:
+    """What is asked for beyond what holds together: one warning each.
+
+    Args:
+        amounts: of attributes, by name.
+    """
+    found = {FLAGS.get(name, name): (getattr(controls, name), most) for name, most in HOLDS.items()}
+    found |= {name: (abs(amount), HOLDS_AMOUNT) for name, amount in (amounts or {}).items()}
+    return [
+        f"{name} {value:g}: beyond {most:g} pictures fall apart (stains, masks)"
+        for name, (value, most) in found.items()
+        if value > most
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from osasis.base import Base
-from osasis.studio.settings import MAX_AMOUNT, STYLE_LEVELS, Settings, settings_from
+from osasis.studio.settings import MAX_AMOUNT, RANGES, STYLE_LEVELS, Settings, settings_from
 
 _FITS = [
     ("every chosen face, the rest stays", "auto"),
@@ -61,7 +61,7 @@ def add_controls(base: Base, clip_hint: str) -> Controls:
     controls = Controls()
     s, plain = controls.settings, Settings()
     s["strength"] = gr.Slider(
-        0, 2, plain.strength, step=0.05, label="Strength",
+        *RANGES["strength"], plain.strength, step=0.05, label="Strength",
         info="0 is your photo as the base draws it, 1 the style as learned, more exaggerates it.",
     )  # fmt: skip
     with gr.Accordion("More control", open=False):
@@ -120,7 +120,7 @@ def _edits(base: Base, clip_hint: str, controls: Controls) -> None:
             "back. Edits show more with Freedom at 1000 and Guidance above 1.</p>"
         )
     controls.settings["guidance"] = gr.Slider(
-        0, 40, 0, step=0.5, label="Guidance",
+        *RANGES["guidance"], 0, step=0.5, label="Guidance",
         info="How much of the edit's effect is taken. 0 chooses what was measured to suit.",
     )  # fmt: skip
     if clip_hint:

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from osasis.config.controls import Controls, Fit
+from osasis.config.controls import HOLDS, HOLDS_AMOUNT, Controls, Fit
 from osasis.errors import UserError
 
 STYLE_LEVELS = "style"  # the choice that takes the style's own levels
 RANGES: dict[str, tuple[float, float]] = {
     "share": (0, 1),
-    "strength": (0, 2),
+    "strength": (0, HOLDS["strength"]),
     "structure": (0, 10),
     "t0": (0, 1000),
     "variation": (0, 1),
     "seed": (0, 2**31 - 1),
     "detail": (0, 1),
-    "guidance": (0, 40),
+    "guidance": (0, HOLDS["guidance"]),
 }
-MAX_AMOUNT = 5.0
+MAX_AMOUNT = HOLDS_AMOUNT
 MAX_TEXT = 200
 
 
