@@ -168,6 +168,8 @@ def test_heic_is_read(tmp_path: Path) -> None:
     found = load_photo(tmp_path / "a.heic")
     assert found.kept.kind == "HEIF" and found.image.size == (128, 128)
     assert np.abs(np.asarray(found.image, int) - np.asarray(smooth(128), int)).mean() < 12
+    small = load_photo(tmp_path / "a.heic", max_pixels=4096)  # as a studio reads 48 megapixels
+    assert small.image.size == (64, 64) and "was read smaller" in small.kept.notes[0]
     (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:400])
     with pytest.raises(UserError):
         load_photo(tmp_path / "a.heic")

@@ -250,7 +250,8 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     _shrink_jpeg(image, max_pixels)
     notes = _several(image)
     width, height = image.size
-    if width * height > max_pixels:
+    larger = image.format == "HEIF" and max_pixels < width * height <= MAX_PIXELS
+    if width * height > max_pixels and not larger:
         raise _too_large(name, f"{width} x {height}", max_pixels)
     if min(width, height) < MIN_SIDE:
         raise UserError(
@@ -268,8 +269,12 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
         image.load()
     except DECODE_ERRORS as error:
         raise _damaged(name, error) from error
+    shown = image
+    if larger:  # there is no decoding it smaller
+        scale = (max_pixels / (width * height)) ** 0.5
+        shown = image.resize((int(width * scale), int(height * scale)), reducing_gap=2)
     try:
-        colour, alpha = split_alpha(image)
+        colour, alpha = split_alpha(shown)
         rgb, space = flattened(colour, alpha, image.info.get("icc_profile"))
     except ValueError as error:
         raise UserError(
@@ -281,7 +286,7 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     turn = _TURNS.get(_orientation(image))
     if turn is not None:
         rgb, alpha = rgb.transpose(turn), alpha and alpha.transpose(turn)
-    if full != (width, height):
+    if full != shown.size:
         notes.append(f"was read smaller, at {rgb.width} x {rgb.height} pixels")
     exif, lost = kept_exif(image)
     notes += [lost] if lost else []
