@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from osasis.base import Base, load_base, save_base
+from osasis.base import Base, load_base
+from osasis.formats.base_file import save_base
 from osasis.models.autoencoder import Autoencoder, AutoencoderConfig
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import ThumbnailEncoderConfig

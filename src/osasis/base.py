@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,29 +10,24 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelHubMixin
-from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.config.catalogue import find_base
-from osasis.device import choose_device, shapes_only
+from osasis.device import choose_device
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, ddim, follow
 from osasis.diffusion.schedule import LATENT_SCHEDULE, TRAIN_STEPS, TimestepGrid
 from osasis.errors import UserError
-from osasis.files import atomic_path, sha256
+from osasis.files import sha256
+from osasis.formats.base_file import domain_of, read_base
 from osasis.formats.card import base_card, find_published, write_folder
-from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
 from osasis.imaging.squares import FACES, Canvas
-from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig
-from osasis.models.diffae import DiffAE, DiffAEConfig, invert
-from osasis.models.encoder import encoder_config_class
-from osasis.models.latent_net import LatentNet, LatentNetConfig
-from osasis.models.regions import RegionConfig, RegionNet
-from osasis.models.state import load_strict, with_prefix
-from osasis.models.unet import UNet, UNetConfig
-
-FORMAT = "osasis-base-1"
+from osasis.models.autoencoder import FACTOR, Autoencoder
+from osasis.models.diffae import DiffAE, invert
+from osasis.models.latent_net import LatentNet
+from osasis.models.regions import RegionNet
+from osasis.models.unet import UNet
 
 
 class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"]):
@@ -339,124 +331,12 @@ def load_base(name_or_path: str | Path = "faces-256", *, device: str | None = No
     """
     target = choose_device(device)
     path = find_base(name_or_path)
-    manifest, tensors = read_weights(path, (FORMAT,), "an osasis base")
-    diffae, latent, ddpm, autoencoder, regions = _networks(path, manifest)
-    load_strict(diffae, with_prefix(tensors, "diffae."), f"the network described in {path.name}")
-    load_strict(latent, with_prefix(tensors, "latent_net."), f"the latent DPM of {path.name}")
-    for part, name in ((ddpm, "ddpm"), (autoencoder, "autoencoder"), (regions, "regions")):
-        if part is not None:
-            load_strict(part, with_prefix(tensors, f"{name}."), f"the {name} of {path.name}")
-    z_dim = diffae.config.encoder.z_dim
-    statistics = [tensors.get(name) for name in ("z_mean", "z_std")]
-    if any(s is None or s.shape != (z_dim,) for s in statistics):
-        raise UserError(f"{path} is not an osasis base: z_mean or z_std is missing or misshapen")
+    networks, manifest = read_base(path)
     return Base(
-        diffae,
-        latent,
-        tensors["z_mean"],
-        tensors["z_std"],
+        **vars(networks),
         name=str(manifest["name"]),
         file_hash=sha256(path)[:16],
         device=target,
         domain=domain_of(manifest.get("notes", {})),
-        directions=with_prefix(tensors, "directions."),
-        ddpm=ddpm,
         path=path,
-        autoencoder=autoencoder,
-        regions=regions,
     )
-
-
-def domain_of(notes: dict[str, Any]) -> str:
-    """What a base draws: its notes' "domain", else "faces" if the description has that word."""
-    if notes.get("domain"):
-        return str(notes["domain"])
-    words = re.findall(r"\w+", str(notes.get("description", "")).lower())
-    return FACES if FACES in words else ""
-
-
-def _networks(
-    path: Path, manifest: dict[str, Any]
-) -> tuple[DiffAE, LatentNet, UNet | None, Autoencoder | None, RegionNet | None]:
-    """The networks a manifest describes, without numbers.
-
-    Raises:
-        UserError: it describes none.
-    """
-    for table in ("model", "latent_net", "ddpm", "autoencoder", "regions"):
-        check_sizes(path, manifest.get(table, {}), table)
-    try:
-        str(manifest["name"])
-        with shapes_only():
-            diffae = DiffAE(diffae_config_from_dict(manifest["model"]))
-            latent = LatentNet(LatentNetConfig(**manifest["latent_net"]))
-            described = manifest.get("ddpm")
-            ddpm = UNet(_unet_config(described)) if described else None
-            shape = manifest.get("autoencoder")
-            autoencoder = Autoencoder(AutoencoderConfig(**_tuples(shape))) if shape else None
-            shape = manifest.get("regions")
-            regions = RegionNet(RegionConfig(**_tuples(shape))) if shape else None
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-    ) as error:
-        raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
-    return diffae, latent, ddpm, autoencoder, regions
-
-
-def save_base(
-    path: Path,
-    name: str,
-    diffae: DiffAE,
-    latent_net: LatentNet,
-    z_mean: Tensor,
-    z_std: Tensor,
-    *,
-    directions: Mapping[str, Tensor] | None = None,
-    ddpm: UNet | None = None,
-    autoencoder: Autoencoder | None = None,
-    regions: RegionNet | None = None,
-    notes: dict[str, Any] | None = None,
-    dtype: torch.dtype = torch.float16,
-) -> None:
-    """Write a base as one safetensors file, its configuration in the metadata."""
-    tensors = {f"diffae.{k}": v for k, v in diffae.state_dict().items()}
-    tensors |= {f"latent_net.{k}": v for k, v in latent_net.state_dict().items()}
-    tensors |= {"z_mean": z_mean, "z_std": z_std}
-    tensors |= {f"directions.{k}": v for k, v in (directions or {}).items()}
-    manifest = {
-        "format": FORMAT,
-        "name": name,
-        "model": dataclasses.asdict(diffae.config),
-        "latent_net": dataclasses.asdict(latent_net.config),
-        "notes": notes or {},
-    }
-    for name_of, part in (("ddpm", ddpm), ("autoencoder", autoencoder), ("regions", regions)):
-        if part is not None:
-            tensors |= {f"{name_of}.{k}": v for k, v in part.state_dict().items()}
-            manifest[name_of] = dataclasses.asdict(part.config)  # type: ignore[call-overload]
-    stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
-
-
-def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
-    """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
-    rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
-    encoder = encoder_config_class(raw["encoder"])(**_tuples(raw["encoder"]))
-    return DiffAEConfig(_unet_config(raw["unet"]), encoder, **rest)
-
-
-def _unet_config(table: dict[str, Any]) -> UNetConfig:
-    values = _tuples(table)
-    if not values.get("patch_filter"):  # files from before it went say that they do without it
-        values.pop("patch_filter", None)
-    return UNetConfig(**values)
-
-
-def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from osasis.base import Base, save_base
+from osasis.base import Base
 from osasis.cli.main import parse
 from osasis.config.catalogue import assets
+from osasis.formats.base_file import save_base
 from osasis.imaging.load import load_image
 from osasis.stylize.demo import PHOTO
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osasis.base import Base, domain_of
+from osasis.base import Base
 from osasis.config.catalogue import assets
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
+from osasis.formats.base_file import domain_of
 from osasis.formats.records import Manifest, file_hash, result_key
 from osasis.formats.style_file import Style
 from osasis.imaging.align import Similarity, align, cut

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from osasis.base import Base, load_base, save_base
+from osasis.base import Base, load_base
 from osasis.cli.main import main
 from osasis.config.presets import (
     FAST,
@@ -28,6 +28,7 @@ from osasis.config.presets import (
 )
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
+from osasis.formats.base_file import save_base
 from osasis.formats.style_file import load_style
 from osasis.hub.fetch import fetch
 from osasis.learn.context import LearningContext

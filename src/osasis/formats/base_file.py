@@ -1,14 +1,180 @@
-"""The bases that are here."""
+"""A base file: the networks of a base, written, read and checked; and the bases that are here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from osasis.config.artefacts import artefacts, fetched
 from osasis.config.catalogue import BASES_FOLDER, shipped_files
-from osasis.formats.safetensors_file import read_manifest
-from osasis.models.autoencoder import FACTOR
+from osasis.config.presets import config_from_dict
+from osasis.device import shapes_only
+from osasis.errors import UserError
+from osasis.files import atomic_path
+from osasis.formats.safetensors_file import KEY, check_sizes, read_manifest, read_weights
+from osasis.imaging.squares import FACES
+from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig
+from osasis.models.diffae import DiffAE, DiffAEConfig
+from osasis.models.encoder import encoder_config_class
+from osasis.models.latent_net import LatentNet, LatentNetConfig
+from osasis.models.regions import RegionConfig, RegionNet
+from osasis.models.state import load_strict, with_prefix
+from osasis.models.unet import UNet, UNetConfig
+
+FORMAT = "osasis-base-1"
+
+
+@dataclass(frozen=True)
+class BaseNetworks:
+    """The networks and numbers of a base; `Base` says what each is for.
+
+    Attributes:
+        z_mean, z_std: (z_dim,).
+        directions: (z_dim,) by attribute.
+    """
+
+    diffae: DiffAE
+    latent_net: LatentNet
+    z_mean: Tensor
+    z_std: Tensor
+    directions: Mapping[str, Tensor] = field(default_factory=dict)
+    ddpm: UNet | None = None
+    autoencoder: Autoencoder | None = None
+    regions: RegionNet | None = None
+
+
+def read_base(path: Path) -> tuple[BaseNetworks, dict[str, Any]]:
+    """The networks in a file, on the CPU, and its manifest.
+
+    Raises:
+        UserError: it is no base, or its tensors are not those of the networks it describes.
+    """
+    manifest, tensors = read_weights(path, (FORMAT,), "an osasis base")
+    networks = _described(path, manifest)
+    parts = {
+        "diffae": f"the network described in {path.name}",
+        "latent_net": f"the latent DPM of {path.name}",
+    } | {name: f"the {name} of {path.name}" for name in ("ddpm", "autoencoder", "regions")}
+    for name, whose in parts.items():
+        network = getattr(networks, name)
+        if network is not None:
+            load_strict(network, with_prefix(tensors, f"{name}."), whose)
+    z_dim = networks.diffae.config.encoder.z_dim
+    statistics = [tensors.get(name) for name in ("z_mean", "z_std")]
+    if any(s is None or s.shape != (z_dim,) for s in statistics):
+        raise UserError(f"{path} is not an osasis base: z_mean or z_std is missing or misshapen")
+    numbers = dataclasses.replace(
+        networks,
+        z_mean=tensors["z_mean"],
+        z_std=tensors["z_std"],
+        directions=with_prefix(tensors, "directions."),
+    )
+    return numbers, manifest
+
+
+def domain_of(notes: dict[str, Any]) -> str:
+    """What a base draws: its notes' "domain", else "faces" if the description has that word."""
+    if notes.get("domain"):
+        return str(notes["domain"])
+    words = re.findall(r"\w+", str(notes.get("description", "")).lower())
+    return FACES if FACES in words else ""
+
+
+def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
+    """The networks that a manifest describes, without numbers.
+
+    Raises:
+        UserError: it describes none.
+    """
+    for table in ("model", "latent_net", "ddpm", "autoencoder", "regions"):
+        check_sizes(path, manifest.get(table, {}), table)
+
+    def described(name: str, kind: type, config: type) -> Any:
+        table = manifest.get(name)
+        return kind(config_from_dict(table, config)) if table else None
+
+    ddpm = manifest.get("ddpm")
+    try:
+        str(manifest["name"])
+        with shapes_only():
+            return BaseNetworks(
+                DiffAE(diffae_config_from_dict(manifest["model"])),
+                LatentNet(LatentNetConfig(**manifest["latent_net"])),
+                torch.empty(0),
+                torch.empty(0),
+                ddpm=UNet(_unet_config(ddpm)) if ddpm else None,
+                autoencoder=described("autoencoder", Autoencoder, AutoencoderConfig),
+                regions=described("regions", RegionNet, RegionConfig),
+            )
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
+
+
+def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
+    """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
+    rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
+    unet = _unet_config(raw["unet"])
+    encoder = config_from_dict(raw["encoder"], encoder_config_class(raw["encoder"]))
+    return DiffAEConfig(unet, encoder, **rest)
+
+
+def _unet_config(table: dict[str, Any]) -> UNetConfig:
+    retired = {"patch_filter": False}  # an option that this version lacks
+    kept = {k: v for k, v in table.items() if (k, v) not in retired.items()}
+    config: UNetConfig = config_from_dict(kept, UNetConfig)
+    return config
+
+
+def save_base(
+    path: Path,
+    name: str,
+    diffae: DiffAE,
+    latent_net: LatentNet,
+    z_mean: Tensor,
+    z_std: Tensor,
+    *,
+    directions: Mapping[str, Tensor] | None = None,
+    ddpm: UNet | None = None,
+    autoencoder: Autoencoder | None = None,
+    regions: RegionNet | None = None,
+    notes: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a base as one safetensors file, its configuration in the metadata."""
+    tensors = {f"diffae.{k}": v for k, v in diffae.state_dict().items()}
+    tensors |= {f"latent_net.{k}": v for k, v in latent_net.state_dict().items()}
+    tensors |= {"z_mean": z_mean, "z_std": z_std}
+    tensors |= {f"directions.{k}": v for k, v in (directions or {}).items()}
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "model": dataclasses.asdict(diffae.config),
+        "latent_net": dataclasses.asdict(latent_net.config),
+        "notes": notes or {},
+    }
+    for name_of, part in (("ddpm", ddpm), ("autoencoder", autoencoder), ("regions", regions)):
+        if part is not None:
+            tensors |= {f"{name_of}.{k}": v for k, v in part.state_dict().items()}
+            manifest[name_of] = dataclasses.asdict(part.config)  # type: ignore[call-overload]
+    stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
 
 
 @dataclass(frozen=True)

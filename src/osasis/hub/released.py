@@ -12,12 +12,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from osasis._version import __version__
-from osasis.base import Base, save_base
+from osasis.base import Base
 from osasis.config.artefacts import registry
 from osasis.config.presets import RELEASE
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
+from osasis.formats.base_file import save_base
 from osasis.formats.huggingface import check_room
 from osasis.formats.style_file import Style, StyleManifest
 from osasis.hub import convert

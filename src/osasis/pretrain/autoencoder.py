@@ -13,12 +13,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from osasis.base import FORMAT as BASE_FORMAT
 from osasis.config.catalogue import find_base
 from osasis.device import shapes_only
 from osasis.diffusion.schedule import IMAGE_SCHEDULE
 from osasis.errors import UserError
 from osasis.files import atomic_path
+from osasis.formats.base_file import FORMAT as BASE_FORMAT
 from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
 from osasis.imaging.save import save_image
 from osasis.imaging.sheet import contact_sheet

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from osasis.base import Base, save_base
+from osasis.base import Base
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
 from osasis.errors import UserError
+from osasis.formats.base_file import save_base
 from osasis.imaging.save import save_image
 from osasis.models.autoencoder import FACTOR, Autoencoder
 from osasis.models.diffae import DiffAE
