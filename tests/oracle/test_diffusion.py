@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from osasis.diffusion.ddim import ddim_step, predict_x0
 from osasis.diffusion.ddpm import posterior, q_sample
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
-from osasis.diffusion.sample import EpsModel, ancestral, ddim, follow
+from osasis.diffusion.sample import EpsModel, ancestral, ddim
 from osasis.diffusion.schedule import (
     IMAGE_SCHEDULE,
     LATENT_SCHEDULE,
@@ -166,32 +165,10 @@ def test_nodes_of_a_power() -> None:
         assert [s.span for s in up] == [s.span for s in reversed(down)]
 
 
-def test_the_structure_term_is_scaled_to_the_length_of_moves() -> None:
-    """A denoiser whose eps is 0 scales what it sees; the term before every move is then summed."""
-
-    def carried(route: Route) -> float:
-        """The sum of what was added, carried to the end of the walk, in units of its end."""
-        moves, zero = route.decoding(), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-        moved = follow(
-            lambda x, t: torch.zeros_like(x),
-            zero,
-            replace(route, clip=False),
-            moves,
-            spn_term=lambda step: zero + math.sqrt(step.alpha_bar_t),
-        )
-        return float(moved / math.sqrt(moves[-1].alpha_bar_s))
-
-    for steps in (10, 40):
-        assert carried(Route(steps, steps)) == pytest.approx(steps / 2)
-        assert carried(Route(steps, steps, structure_span=50)) == pytest.approx(10)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"solver": "euler"},
         {"spacing": "sigma"},
-        {"structure_span": 0},
         {"shared_grid": False, "spacing": "time^1.5"},
     ],
 )

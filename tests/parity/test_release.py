@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from osasis.config.presets import RELEASE
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
-from osasis.learn.critic import SeparateCritic
+from osasis.learn.critic import DirectionCritic
 from osasis.learn.losses import style_targets
 from osasis.learn.objectives import direction_judge
 from osasis.learn.update import Branch, Student, update
@@ -44,11 +44,11 @@ class Stub:
         return (x[0] - y[0]).square().flatten(1).mean(1)
 
 
-def stub_critic(weight: Tensor) -> SeparateCritic:
+def stub_critic(weight: Tensor) -> DirectionCritic:
     """The critic that `release` has, around the goldens' stand-ins."""
     stub = Stub(weight)
     judges = VggJudges(lambda x: [x], stub, stub)  # type: ignore[arg-type]
-    return SeparateCritic(stub, judges)
+    return DirectionCritic(judges, stub)
 
 
 def test_stylization(osasis_golden: Golden) -> None:
@@ -74,7 +74,7 @@ def test_stylization_step_by_step(osasis_golden: Golden) -> None:
                 lambda x, t: model.eps(x, t, mixed),
                 x,
                 [step],
-                spn_term=lambda _, i=index: RELEASE.spn.weight * spn(g["x0"], i),
+                spn_term=lambda _, i=index: RELEASE.spn.lambda_spn * spn(g["x0"], i),
             )
             if f"stylize20_sample_{step.index}" in g.arrays:
                 compare("release stylization", x, g[f"stylize20_sample_{step.index}"])
@@ -91,7 +91,7 @@ def test_learning_iteration(osasis_golden: Golden) -> None:
     compare("release learning: codes", content.x_t, g["train_x_t0_content"])
     compare("release learning: codes", style.x_t, g["train_x_t0_style"])
     targets = style_targets(g["style_A"], g["style_B"], critic)
-    seen = critic.features(g["x0"])
+    seen = critic.embed(g["x0"])
     optimizers = [
         torch.optim.Adam(student.diffae.unet.parameters(), lr=RELEASE.lr_unet),
         torch.optim.Adam(student.spn.parameters(), lr=RELEASE.lr_spn),

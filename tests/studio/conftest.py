@@ -39,7 +39,6 @@ PRESET = LearnConfig(
     bank=BankConfig(size=8, latent_steps=4, decode_steps=4),
     spn=SPNSettings(channels=8, zero_init=True),
     trained_levels=(0,),
-    content_judge_size=16,
 )
 CHROMIUM = os.environ.get("OSASIS_CHROMIUM") or shutil.which("chromium")
 FLAGS = [

@@ -326,7 +326,7 @@ def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
             if method.kind == "peer":
                 settings(method.value, method.options.get("set", {}))
     weights = [
-        learn_config(m).spn.weight
+        learn_config(m).spn.lambda_spn
         for m in load_evaluation(
             experiments()["table2"], photos=tmp_path, styles={"a": tmp_path}
         ).methods
@@ -358,7 +358,7 @@ def test_settings_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     for changes in ({"lamda": 1}, {"spn": {"wieght": 1}}):
         with pytest.raises(UserError, match="there is no setting"):
             learn_config(Method("a", "preset", "fast", {"set": changes}))
-    for value in ({"direction_windows": 0}, {"learn_route": {"t0_ratio": 2.0}}):
+    for value in ({"lpips_layers": 3}, {"learn_route": {"t0_ratio": 2.0}}):
         with pytest.raises(UserError, match="must"):
             learn_config(Method("a", "preset", "paper", {"set": value}))
     with pytest.raises(UserError, match="no setting 'stps'"):

@@ -17,16 +17,16 @@ from torch import Tensor
 from osasis.base import Base, load_base
 from osasis.compiled import compile_in_place
 from osasis.config.catalogue import configs, paintings
-from osasis.config.presets import PRESETS, LossWeights, SPNSettings, config_from_dict
+from osasis.config.presets import PRESETS, SPNSettings, config_from_dict
 from osasis.device import mixed_precision, with_room
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.context import LearningContext
-from osasis.learn.critic import VggCritic, load_critic
+from osasis.learn.critic import DirectionCritic, load_critic
 from osasis.learn.learner import StyleLearner, learn_style
-from osasis.learn.losses import CriticFeatures, style_targets
+from osasis.learn.losses import style_targets
 from osasis.learn.micro_batches import MicroBatches, bytes_per_pixel, micro_batches_for
 from osasis.learn.objectives import RegionObjective, direction_judge
 from osasis.learn.train_state import TrainState
@@ -41,18 +41,11 @@ from osasis.stylize.stylizer import Stylizer
 from ..conftest import TINY, picture
 from .test_style import QUICK, run
 
-SPN = SPNSettings(channels=8, weight=0.5)
+SPN = SPNSettings(channels=8, lambda_spn=0.5)
 PHOTOS = 5
 QUICK_FAST = replace(
     PRESETS["fast"], iterations=2, batch_size=2, bank=QUICK.bank, learn_route=Route(4, 4)
 )
-# every loss of directions, windows and structure included
-WINDOWS = replace(
-    PRESETS["paper"],
-    weights=LossWeights(embedding=7.5, l1=2.5, lpips=2.5, structure=10.0, overshoot=2.0),
-    direction_windows=4,
-)
-DIRECTIONS = {"windows": WINDOWS, "paper": PRESETS["paper"]}
 
 
 class Updates:
@@ -61,13 +54,12 @@ class Updates:
     def __init__(
         self,
         base: Base,
-        critic: VggCritic,
+        critic: DirectionCritic,
         *,
-        preset: str = "windows",
         mixed: bool = False,
         seed: int = 0,
     ) -> None:
-        self.weights = DIRECTIONS[preset].weights
+        self.weights = PRESETS["paper"].weights
         draw = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -82,8 +74,8 @@ class Updates:
         branch = Branch(x0[1:], base.encode(x0[1:]), x_t)
         self.content, self.style = branch[:PHOTOS], branch[PHOTOS:]
         with torch.no_grad():
-            self.seen = VggCritic.features(critic, self.content.x0)
-        self.targets = style_targets(x0[1:2], x0[:1], critic, self.seen)
+            self.seen = DirectionCritic.embed(critic, self.content.x0)
+        self.targets = style_targets(x0[1:2], x0[:1], critic)
 
     def __call__(self, micro_batches: MicroBatches | None = None) -> UpdateResult:
         judge = direction_judge(self.seen, self.targets, self.critic, self.weights, lambda x0: x0)
@@ -101,38 +93,34 @@ class Updates:
         return [t.detach().clone() for t in (*self.trained, *moments)]
 
 
-class SmallMemory(VggCritic):
+class SmallMemory(DirectionCritic):
     """Runs out of memory with more than `room` pictures."""
 
     room = 1
 
-    def features(self, x: Tensor) -> CriticFeatures:
+    def embed(self, x: Tensor) -> Tensor:
         if len(x) > self.room:
             raise torch.OutOfMemoryError
-        return super().features(x)
+        return super().embed(x)
 
 
 @pytest.fixture(scope="module")
-def critic_of() -> Callable[..., VggCritic]:
-    loaded = load_critic(QUICK, load_judges(), torch.empty(0).device)
-    assert isinstance(loaded, VggCritic)
+def critic_of() -> Callable[..., DirectionCritic]:
+    judges = load_judges()
 
     def make(
-        kind: type[VggCritic] = VggCritic, *, preset: str = "windows", mixed: bool = False
-    ) -> VggCritic:
-        config = DIRECTIONS[preset]
-        structure, windows = config.weights.structure > 0, config.direction_windows
-        return kind(loaded._judges, windows=windows, structure=structure, mixed=mixed)
+        kind: type[DirectionCritic] = DirectionCritic, *, mixed: bool = False
+    ) -> DirectionCritic:
+        return kind(judges, mixed=mixed)
 
     return make
 
 
-@pytest.mark.parametrize("preset", ["windows", "paper"])
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5])
 def test_parts_of_an_update_add_up_to_it(
-    tiny_base: Base, critic_of: Callable[..., VggCritic], preset: str, at_once: int
+    tiny_base: Base, critic_of: Callable[..., DirectionCritic], at_once: int
 ) -> None:
-    whole, parts = (Updates(tiny_base, critic_of(preset=preset), preset=preset) for _ in range(2))
+    whole, parts = (Updates(tiny_base, critic_of()) for _ in range(2))
     one, other = whole(), parts(MicroBatches(at_once))
     weighted = {name for name, weight in asdict(whole.weights).items() if weight}
     assert {name for name, loss in one.losses.items() if loss > 0} == {"total", *weighted}
@@ -146,7 +134,7 @@ def test_parts_of_an_update_add_up_to_it(
 
 
 def test_out_of_memory_halves_the_portion_for_good(
-    tiny_base: Base, critic_of: Callable[..., VggCritic]
+    tiny_base: Base, critic_of: Callable[..., DirectionCritic]
 ) -> None:
     small, whole = Updates(tiny_base, critic_of(SmallMemory)), Updates(tiny_base, critic_of())
     micro_batches = MicroBatches(PHOTOS + 1)
@@ -189,7 +177,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 
 
 def test_one_picture_too_much_changes_nothing(
-    tiny_base: Base, critic_of: Callable[..., VggCritic]
+    tiny_base: Base, critic_of: Callable[..., DirectionCritic]
 ) -> None:
     updates = Updates(tiny_base, critic_of(SmallMemory))
     updates.critic.room = PHOTOS  # type: ignore[attr-defined]
@@ -203,7 +191,7 @@ def test_one_picture_too_much_changes_nothing(
 
 
 def test_a_step_without_memory_is_not_tried_again(
-    tiny_base: Base, critic_of: Callable[..., VggCritic], monkeypatch: pytest.MonkeyPatch
+    tiny_base: Base, critic_of: Callable[..., DirectionCritic], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updates = Updates(tiny_base, critic_of())
     steps = []
@@ -259,7 +247,8 @@ def test_bfloat16_goes_the_same_way(embedded_base: Base) -> None:
         people = torch.cat([square(name) for name in PEOPLE])
         context = LearningContext(embedded_base, config, people)
         list(context.bank.fill())
-        objective = RegionObjective(context, embedded_base.to_x0(square("goya_josefa")))
+        goya = embedded_base.to_x0(square("goya_josefa"))
+        objective = RegionObjective(context, goya, embedded_base.region_maps(goya))
         content, style, judge = objective.batch(range(2), torch.Generator().manual_seed(0))
         inputs = content.x0.shape[1]
         train_state = TrainState(embedded_base, config, 0, inputs, compiled=False)
@@ -308,7 +297,7 @@ def test_styles_of_before_were_learned_in_float32() -> None:
 
 
 def test_fast_learns_the_same_again_and_after_a_stop(tiny_base: Base, tmp_path: Path) -> None:
-    """With all that only `fast` has: bfloat16, windows, the photos' mean, overshoot."""
+    """With all that only `fast` has: bfloat16, regions, Muon."""
 
     def learner(snapshot: Path | None = None) -> StyleLearner:
         return StyleLearner(tiny_base, picture(1), QUICK_FAST, snapshot=snapshot)
@@ -373,11 +362,9 @@ def test_a_compiled_update_agrees(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         name="small", file_hash="none", device=torch.empty(0).device,
     )  # fmt: skip
     paper = PRESETS["paper"].judged_by("vgg16-stats")
-    config = replace(paper, weights=PRESETS["fast"].weights, direction_windows=4)
     made = []
     for compiled in (False, True):
-        critic = load_critic(config, load_judges(), base.device, compiled=compiled)
-        assert isinstance(critic, VggCritic)
+        critic = load_critic(paper, load_judges(), base.device, compiled=compiled)
         made.append(Updates(base, critic))
         if compiled:
             compile_in_place(made[-1].student.diffae.unet)

@@ -52,7 +52,7 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     """A style of the preset's shape, its changes random and small."""
     picture = Image.linear_gradient("L").convert("RGB")
     plain = preview_style(base, picture, name=f"untrained-{config.preset}")
-    changed = base.diffae.unet.parameters_of_levels(config.trained_levels, head=config.trained_head)
+    changed = base.diffae.unet.parameters_of_levels(config.trained_levels)
     tensors = {"z_style": plain.tensors["z_style"]}
     channels = inputs = base.x0_shape[0]
     if config.critic == "regions":
@@ -63,5 +63,5 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
     tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}
     tensors = {k: torch.nan_to_num(v) for k, v in tensors.items()}
-    manifest = replace(plain.manifest, config=config, lambda_spn=config.spn.weight)
+    manifest = replace(plain.manifest, config=config, lambda_spn=config.spn.lambda_spn)
     return Style(manifest, plain.thumbnail, tensors)

@@ -180,7 +180,7 @@ def check_assets() -> Iterator[Check]:
 
 def check_cache() -> Iterator[Check]:
     """Whether content banks can be kept."""
-    from osasis.learn.bank import cache_folder
+    from osasis.learn.content import cache_folder
 
     folder = cache_folder()
     # the folder may not exist yet: then the nearest one above it counts

@@ -145,8 +145,8 @@ def learn_config(asked: LearnOptions) -> LearnConfig:
 def context_of(asked: LearnOptions, base: Base) -> LearningContext:
     """What styles share, content photos included; says which photos were left out."""
     from osasis.imaging.find import PassedOver, find_photos
+    from osasis.learn.content import squares_of
     from osasis.learn.context import LearningContext
-    from osasis.learn.photo_bank import squares_of
 
     config = learn_config(asked)
     photos = None

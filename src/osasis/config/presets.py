@@ -16,8 +16,7 @@ SHIPPED_LAYERS, LPIPS_LAYERS = 4, 5  # of LPIPS: in the package, and as publishe
 # (a setting, its value): the settings that are read with that value alone
 READ_ONLY_WITH = {
     ("critic", "directions"): (
-        "weights", "bridge", "direction_from", "direction_windows", "content_judge_size",
-        "embedder", "lpips_layers", "release_preprocessing",
+        "weights", "bridge", "embedder", "lpips_layers", "release_preprocessing",
     ),
     ("critic", "regions"): ("region_weights", "dress"),
     ("optimizer", "muon"): ("lr_rest",),
@@ -26,20 +25,13 @@ READ_ONLY_WITH = {
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18), and of two more.
-
-    `structure` holds the self-similarity of VGG features of the content branch to the photo's
-    (Splice, 2201.00424), `overshoot` keeps results from going further in the style's direction than
-    the style image lies: engineering choices, not in the paper.
-    """
+    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18)."""
 
     cross_domain: float = 1.0
     in_domain: float = 0.5
     embedding: float = 30.0
     l1: float = 10.0
     lpips: float = 10.0
-    structure: float = 0.0
-    overshoot: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,15 +61,12 @@ class BridgeConfig:
         steps: ancestral steps of the whole schedule.
         t0_ratio: how far up the schedule the style image is noised.
         candidates: draws, of which the one nearest to the style image is kept.
-        deterministic: walk back by DDIM instead of ancestral DDPM (engineering choice): a base that
-            saw few images leaves noise in what it draws ancestrally.
         release_seam: noise one node higher than the walk back starts, as the release does.
     """
 
     steps: int = 50
     t0_ratio: float = 0.5
     candidates: int = 1
-    deterministic: bool = False
     release_seam: bool = False
 
 
@@ -105,16 +94,16 @@ class SPNSettings:
     Attributes:
         channels: width.
         timed: whether it sees the timestep.
-        weight: lambda_spn of the content branch (Eq. 13).
-        style_weight: its factor in the style branch; the release leaves it out, that is 1.
+        lambda_spn: factor of its output in the content branch (Eq. 13).
+        style_lambda: the same in the style branch; the release leaves it out, that is 1.
         index_time: give it the index on the decoding grid (release) instead of the timestep.
         zero_init: start from an output of 0.
     """
 
     channels: int = 128
     timed: bool = True
-    weight: float = 0.1
-    style_weight: float = 0.1
+    lambda_spn: float = 0.1
+    style_lambda: float = 0.1
     index_time: bool = False
     zero_init: bool = False
 
@@ -147,20 +136,9 @@ class LearnConfig:
         rates: "constant" (the paper), or "cosine": five updates up, then down to a twentieth.
         trained_levels: U-Net levels whose blocks learn (0 is the highest resolution); None is the
             whole network, middle block and timestep embedding included.
-        trained_head: whether the U-Net's last convolution learns too. Left as they
-            are, a style draws less of a grid on a base that draws by patches.
-        direction_from: where directions to the style start: "twin", the style image's photographic
-            twin (the paper), or "photos", the mean embedding of the content photos (StyleGAN-NADA,
-            2108.00946, for target images). The latter does not need a base that draws good twins.
-        direction_windows: windows a side in which the cross-domain direction is taken, each against
-            the style's; 1 is the whole picture (the paper). Statistics of a whole picture can be
-            met by one loud spot; those of its windows cannot (after CLIPstyler's patches,
-            2112.00374).
         train_mode: leave eps_B in training mode, so that dropout is active (release).
         style_levels: levels that see the style's z_sem when stylizing; None takes the upper two
             thirds, rounded down (levels 0 to 3 of the released six).
-        content_judge_size: largest side in pixels at which the content branch is looked at; None
-            is the picture's own size. Half the size costs a quarter.
         mixed_precision: U-Net and judges multiply in bfloat16 where the device does so itself;
             weights, Adam, losses, DDIM steps and SPN stay float32 (engineering choice).
         release_preprocessing: give CLIP raw [-1, 1] pixels resized by nearest neighbour (release).
@@ -181,12 +159,8 @@ class LearnConfig:
     bank: BankConfig = field(default_factory=BankConfig)
     spn: SPNSettings = field(default_factory=SPNSettings)
     trained_levels: tuple[int, ...] | None = None
-    trained_head: bool = True
-    direction_from: str = "twin"
-    direction_windows: int = 1
     train_mode: bool = False
     style_levels: tuple[int, ...] | None = None
-    content_judge_size: int | None = None
     mixed_precision: bool = False
     release_preprocessing: bool = False
     critic: str = "directions"
@@ -247,10 +221,6 @@ class LearnConfig:
         return self.iterations * len(self.learn_route.decoding())
 
     def __post_init__(self) -> None:
-        if self.direction_from not in ("twin", "photos"):
-            raise ValueError(
-                f"direction_from must be 'twin' or 'photos', got {self.direction_from!r}"
-            )
         choices = {
             "critic": ("directions", "regions"),
             "optimizer": ("adam", "muon"),
@@ -260,8 +230,6 @@ class LearnConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         self._check_unread()
-        if self.direction_windows < 1:
-            raise ValueError(f"direction_windows must be at least 1, got {self.direction_windows}")
         if self.lpips_layers not in (SHIPPED_LAYERS, LPIPS_LAYERS):
             raise ValueError(f"lpips_layers must be 4 or 5, got {self.lpips_layers}")
         if self.release_preprocessing and self.embedder == EMBEDDED:
@@ -291,7 +259,7 @@ RELEASE = LearnConfig(
     stylize_route=Route(100, 50, shared_grid=False),
     bridge=BridgeConfig(release_seam=True),
     bank=BankConfig(size=1600),
-    spn=SPNSettings(style_weight=1.0, index_time=True),
+    spn=SPNSettings(style_lambda=1.0, index_time=True),
     train_mode=True,
     release_preprocessing=True,
     embedder="clip",
@@ -309,7 +277,7 @@ FAST = LearnConfig(
     learn_route=FAST_ROUTE,
     stylize_route=FAST_ROUTE,
     bank=BankConfig(size=48, latent_steps=50, decode_steps=10),
-    spn=SPNSettings(channels=64, timed=False, weight=1.0, style_weight=1.0, zero_init=True),
+    spn=SPNSettings(channels=64, timed=False, lambda_spn=1.0, style_lambda=1.0, zero_init=True),
     trained_levels=(0, 1),
     style_levels=(),
     mixed_precision=True,
@@ -322,11 +290,37 @@ FAST = LearnConfig(
 PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}
 
 
+# options of files that this version lacks, with the one value that it acts on
+_RETIRED: dict[str, dict[str, Any]] = {
+    "LearnConfig": {
+        "trained_head": True,
+        "direction_from": "twin",
+        "direction_windows": 1,
+        "content_judge_size": None,
+    },
+    "LossWeights": {"structure": 0.0, "overshoot": 0.0},
+    "BridgeConfig": {"deterministic": False},
+    "Route": {"solver": "ddim", "structure_span": None},
+    "UNetConfig": {"patch_filter": False},
+}
+_RENAMED = {"SPNSettings": {"weight": "lambda_spn", "style_weight": "style_lambda"}}
+
+
 def config_from_dict(raw: dict[str, Any], cls: type = LearnConfig) -> Any:
-    """Inverse of `dataclasses.asdict`: nested tables become dataclasses, lists become tuples."""
+    """Inverse of `dataclasses.asdict`: nested tables become dataclasses, lists become tuples.
+
+    Options that this version lacks are passed over where they say what it does anyway.
+
+    Raises:
+        TypeError, ValueError: an unknown option, or a value that its dataclass refuses.
+    """
     hints = typing.get_type_hints(cls)
+    retired, renamed = _RETIRED.get(cls.__name__, {}), _RENAMED.get(cls.__name__, {})
     values = {}
-    for name, value in raw.items():
+    for key, value in raw.items():
+        name = renamed.get(key, key)
+        if name in retired and value == retired[name]:
+            continue
         if isinstance(value, dict) and is_dataclass(hints.get(name)):
             values[name] = config_from_dict(value, hints[name])
         else:

@@ -27,11 +27,8 @@ class Route:
         shared_grid: one grid for both ways, decoding starts exactly where inversion ended (the
             paper). False cuts two grids independently, with a seam at t0 (the release, METHOD 7).
         clip: limit x0_hat to [-1, 1] at every step.
-        solver: "ddim", the only one.
         spacing: nodes of a shared grid equal in "time", or in "time^1.5" (the nodes' own power),
             dense near the image, where predictions change fastest.
-        structure_span: timesteps that one addition of the SPN's term stands for; moves of another
-            length scale it. None adds it as it is before every move (paper and release).
     """
 
     invert_steps: int
@@ -39,18 +36,12 @@ class Route:
     t0_ratio: float = 0.5
     shared_grid: bool = True
     clip: bool = True
-    solver: str = "ddim"
     spacing: str = "time"
-    structure_span: int | None = None
 
     def __post_init__(self) -> None:
-        if self.solver != "ddim":
-            raise ValueError(f"solver must be 'ddim', got {self.solver!r}")
         if self.spacing not in POWERS:
             known = " or ".join(map(repr, POWERS))
             raise ValueError(f"spacing must be {known}, got {self.spacing!r}")
-        if self.structure_span is not None and self.structure_span < 1:
-            raise ValueError(f"structure_span must be at least 1, got {self.structure_span}")
         if not self.shared_grid and self.spacing != "time":
             raise ValueError("two independent grids are equal in time, as the release's")
         if not 0 < self.t0_ratio <= 1:
@@ -78,10 +69,6 @@ class Route:
         if not lowest <= t0 <= highest:
             raise UserError(f"t0 must lie in {lowest} .. {highest} here, got {t0}")
         return replace(self, t0_ratio=t0 / TRAIN_STEPS)
-
-    def structure_scale(self, step: Step) -> float:
-        """What the SPN's term of a move is multiplied by, see `structure_span`."""
-        return 1.0 if self.structure_span is None else step.span / self.structure_span
 
     def _grid(self) -> TimestepGrid:
         moves = self._moves(self.invert_steps)

@@ -66,16 +66,9 @@ def follow_with_gradient(
     """Follow `route.inversion()` or `route.decoding()` by DDIM.
 
     Args:
-        spn_term: term added to x before every move; a route with a `structure_span` scales it to
-            the length of the move, so that its sum does not depend on how many moves there are.
+        spn_term: added to x before every move.
     """
-    term = spn_term
-    if spn_term is not None and route.structure_span is not None:
-
-        def term(step: Step) -> Tensor:
-            return spn_term(step) * route.structure_scale(step)
-
-    return ddim_with_gradient(model, x, steps, clip=route.clip, spn_term=term)
+    return ddim_with_gradient(model, x, steps, clip=route.clip, spn_term=spn_term)
 
 
 follow = torch.no_grad()(follow_with_gradient)

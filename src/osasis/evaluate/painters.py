@@ -26,9 +26,9 @@ from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
+from osasis.learn.content import squares_of
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
-from osasis.learn.photo_bank import squares_of
 from osasis.stylize.stylizer import Stylizer
 
 STYLIZE_OPTIONS = {

@@ -102,7 +102,6 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
         table = manifest.get(name)
         return kind(config_from_dict(table, config)) if table else None
 
-    ddpm = manifest.get("ddpm")
     try:
         str(manifest["name"])
         with shapes_only():
@@ -111,7 +110,7 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
                 LatentNet(LatentNetConfig(**manifest["latent_net"])),
                 torch.empty(0),
                 torch.empty(0),
-                ddpm=UNet(_unet_config(ddpm)) if ddpm else None,
+                ddpm=described("ddpm", UNet, UNetConfig),
                 autoencoder=described("autoencoder", Autoencoder, AutoencoderConfig),
                 regions=described("regions", RegionNet, RegionConfig),
             )
@@ -129,16 +128,9 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
 def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
     """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
     rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
-    unet = _unet_config(raw["unet"])
+    unet = config_from_dict(raw["unet"], UNetConfig)
     encoder = config_from_dict(raw["encoder"], encoder_config_class(raw["encoder"]))
     return DiffAEConfig(unet, encoder, **rest)
-
-
-def _unet_config(table: dict[str, Any]) -> UNetConfig:
-    retired = {"patch_filter": False}  # an option that this version lacks
-    kept = {k: v for k, v in table.items() if (k, v) not in retired.items()}
-    config: UNetConfig = config_from_dict(kept, UNetConfig)
-    return config
 
 
 def save_base(

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.config.catalogue import find_style
-from osasis.config.presets import EMBEDDED, LearnConfig, config_from_dict
+from osasis.config.presets import LearnConfig, config_from_dict
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
@@ -173,7 +173,7 @@ def load_style(path: str | Path) -> Style:
         _check_names(tensors)
         for part in ("spn", "stylize_route", "learn_route"):
             check_sizes(found, raw["config"][part], part)
-        config = config_from_dict(_with_judges(raw.pop("config"), raw["embedder"]))
+        config = config_from_dict(raw.pop("config"))
         raw["preset"] = config.title
         raw["style_levels"] = tuple(raw["style_levels"])
         return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
@@ -186,14 +186,6 @@ def _check_names(tensors: dict[str, Tensor]) -> None:
     unknown = [n for n in tensors if not n.startswith(("unet.", "spn.")) and n not in others]
     if unknown:
         raise ValueError(f"it has {len(unknown)} unknown tensors ({', '.join(unknown[:3])})")
-
-
-def _with_judges(config: dict[str, Any], embedder: str) -> dict[str, Any]:
-    """The configuration of a file of before, which named its embedder outside of it."""
-    if "embedder" in config:
-        return config
-    raw = config.get("release_preprocessing", False) and embedder != EMBEDDED
-    return config | {"embedder": embedder, "release_preprocessing": raw}
 
 
 def _decode(picture: bytes) -> Image.Image:

@@ -327,7 +327,7 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
     config = replace(RELEASE, iterations=iterations, spn=settings)
     levels = tuple(range(2 * base.num_levels // 3))
     manifest = StyleManifest(
-        name, base.name, base.hash, config.title, 0, config.embedder, config.spn.weight, levels,
+        name, base.name, base.hash, config.title, 0, config.embedder, config.spn.lambda_spn, levels,
         config.updates, __version__, config,
     )  # fmt: skip
     return Style(manifest, small, tensors)

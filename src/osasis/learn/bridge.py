@@ -11,7 +11,7 @@ from osasis.base import Base
 from osasis.config.presets import BridgeConfig
 from osasis.diffusion.ddpm import q_sample
 from osasis.diffusion.noise import SeededNoise
-from osasis.diffusion.sample import ancestral, ddim
+from osasis.diffusion.sample import ancestral
 from osasis.diffusion.schedule import TimestepGrid
 
 
@@ -25,8 +25,7 @@ def bridge(
     """Yield candidates for the twin one by one; the last one yielded is the best of all.
 
     The style image is noised to t0 (Eq. 9) and walked back by ancestral DDPM (Eq. 10) with the
-    base's unconditional DDPM, or by DDIM where `config.deterministic` says so. The best candidate
-    has the least `10 * L1 + LPIPS` to the style image.
+    base's unconditional DDPM. The best candidate has the least `10 * L1 + LPIPS` to it.
 
     Args:
         style_B: (1, C, H, W) x0 of the style image.
@@ -44,18 +43,12 @@ def bridge(
     model, learned_variance = base.unconditional()
     best, least = style_B, float("inf")
 
-    def mean(x: Tensor, t: Tensor) -> Tensor:
-        return model(x, t)[:, : style_B.shape[1]]
-
     for i in range(config.candidates):
         noise = SeededNoise([seed + i], style_B.shape[1:], base.device)
         x_t = q_sample(style_B, noise(), start.alpha_bar_t)
-        if config.deterministic:
-            twin = ddim(mean, x_t, steps, clip=base.in_pixels)
-        else:
-            twin = ancestral(
-                model, x_t, steps, noise, learned_variance=learned_variance, clip=base.in_pixels
-            )
+        twin = ancestral(
+            model, x_t, steps, noise, learned_variance=learned_variance, clip=base.in_pixels
+        )
         if base.in_pixels:
             twin = twin.clamp(-1, 1)
         if config.candidates == 1:

@@ -11,11 +11,9 @@ from torch import Tensor
 from osasis.base import Base
 from osasis.config.presets import LearnConfig
 from osasis.device import compiling_pays
-from osasis.learn.bank import PART, ContentBank
-from osasis.learn.critic import load_critic
-from osasis.learn.losses import Critic, CriticFeatures, join, split
+from osasis.learn.content import PART, Bank, DrawnBank, PhotoBank
+from osasis.learn.critic import DirectionCritic, load_critic
 from osasis.learn.micro_batches import MicroBatches, micro_batches_for
-from osasis.learn.photo_bank import PhotoBank
 from osasis.learn.region_critic import RegionCritic
 from osasis.perception.judges import VggJudges
 from osasis.perception.registry import check_judges, judges_of
@@ -23,8 +21,6 @@ from osasis.perception.registry import check_judges, judges_of
 
 class LearningContext:
     """Judges are loaded once, and each photo of the bank is looked at once, for all styles.
-
-    Styles are learned one after the other: the critic holds the style image of the current one.
 
     Args:
         base: the photo domain.
@@ -51,12 +47,14 @@ class LearningContext:
             # dropout that is active draws other random numbers when it is compiled
             compiled = compiling_pays(base.device, config.updates) and not config.train_mode
         self.compiled = compiled
-        self.bank: ContentBank | PhotoBank = (
-            ContentBank(base, config.bank, config.learn_route)
+        # by region, photos are inverted as each style dresses them
+        route = config.learn_route if config.critic == "directions" else None
+        self.bank: Bank = (
+            DrawnBank(base, config.bank, route)
             if photos is None
-            else PhotoBank(base, photos, config.learn_route)
+            else PhotoBank(base, photos, route)
         )
-        self._features: dict[int, CriticFeatures] = {}
+        self._embeddings: dict[int, Tensor] = {}
 
     @cached_property
     def judges(self) -> VggJudges:
@@ -64,7 +62,7 @@ class LearningContext:
         return judges_of(self.config.lpips_layers, self.base.device)
 
     @cached_property
-    def critic(self) -> Critic:
+    def critic(self) -> DirectionCritic:
         """The judges of pictures.
 
         Raises:
@@ -89,21 +87,20 @@ class LearningContext:
         """How many pictures of an update are in memory at once."""
         return micro_batches_for(self.base, self.config)
 
-    def features(self, indices: Sequence[int]) -> CriticFeatures:
-        """What the critic sees in photos of the bank; each photo once."""
-        missing = [i for i in dict.fromkeys(indices) if i not in self._features]
+    def embeddings(self, indices: Sequence[int]) -> Tensor:
+        """The critic's embeddings (B, D) of photos of the bank, each computed once."""
+        missing = [i for i in dict.fromkeys(indices) if i not in self._embeddings]
         for first in range(0, len(missing), PART):
             part = missing[first : first + PART]
-            self._features.update(zip(part, self._missing(part), strict=True))
-        return join([self._features[i] for i in indices])
+            self._embeddings.update(zip(part, self._embed(part).split(1), strict=True))
+        return torch.cat([self._embeddings[i] for i in indices])
 
-    def _missing(self, indices: Sequence[int]) -> list[CriticFeatures]:
+    def _embed(self, indices: Sequence[int]) -> Tensor:
         with torch.no_grad():
-            photos = self.base.to_picture(self.bank.photos(indices).x0)
+            photos = self.base.to_picture(self.bank.x0(indices))
 
-        def features(at_once: int) -> list[CriticFeatures]:
+        def embed(at_once: int) -> Tensor:
             with torch.no_grad():
-                parts = [split(self.critic.features(x0)) for x0 in photos.split(at_once)]
-            return [seen for part in parts for seen in part]
+                return torch.cat([self.critic.embed(x0) for x0 in photos.split(at_once)])
 
-        return self.micro_batches.attempt(features, len(indices))
+        return self.micro_batches.attempt(embed, len(indices))

@@ -22,9 +22,9 @@ from osasis.formats.style_file import Style, StyleManifest
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.bridge import bridge
+from osasis.learn.content import squares_of
 from osasis.learn.context import LearningContext
 from osasis.learn.objectives import DirectionObjective, Objective, RegionObjective
-from osasis.learn.photo_bank import squares_of
 from osasis.learn.regions import has_face
 from osasis.learn.snapshot import Snapshot
 from osasis.learn.train_state import TrainState
@@ -86,6 +86,8 @@ class StyleLearner:
         self._picture_B = to_tensor(self._thumbnail).to(base.device)
         self._style_B = base.to_x0(self._picture_B)
         self._style_A: Tensor | None = None
+        by_region = config.critic == "regions"
+        self._style_maps = base.region_maps(self._style_B) if by_region else None
         self._objective_tensors: dict[str, Tensor] = {}
         self._route = base.unclipped(config.learn_route)
         self._steps = self._route.decoding()
@@ -102,9 +104,9 @@ class StyleLearner:
     def _spn_inputs(self) -> int:
         """Channels that the SPN sees: x0, and what else a critic by region knows of a photo."""
         channels = self.base.x0_shape[0]
-        if self.config.critic != "regions":
+        if self._style_maps is None:
             return channels
-        face = has_face(self.base.region_maps(self._style_B))
+        face = has_face(self._style_maps)
         return (2 if self.config.dress else 1) * channels + (len(REGIONS) if face else 1)
 
     def _check_levels(self) -> None:
@@ -169,8 +171,8 @@ class StyleLearner:
         )  # fmt: skip
 
     def _objective(self, context: LearningContext, style_A: Tensor | None) -> Objective:
-        if self.config.critic == "regions":
-            return RegionObjective(context, self._style_B)
+        if self._style_maps is not None:
+            return RegionObjective(context, self._style_B, self._style_maps)
         if style_A is None:
             raise OsasisError("the bridge made no candidate", hint="set candidates to at least 1")
         return DirectionObjective(context, style_A, self._style_B)
@@ -228,7 +230,7 @@ class StyleLearner:
             preset=c.title,
             seed=self.seed,
             embedder=c.embedder,
-            lambda_spn=c.spn.weight,
+            lambda_spn=c.spn.lambda_spn,
             style_levels=levels,
             updates=self.updates,
             version=__version__,

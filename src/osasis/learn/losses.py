@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.config.presets import LossWeights
-from osasis.perception.similarity import cosine_distance, structure_distance
+from osasis.perception.similarity import cosine_distance
 
 
 @dataclass(frozen=True)
@@ -20,94 +20,54 @@ class CriticFeatures:
 
     Attributes:
         embedding: (B, D).
-        windows: (B, n, D) embeddings of n parts of the picture; None where it is taken whole.
-        positions: (B, n, d) features of n places; None where the structure loss has no weight.
+        layers: what the perceptual distance compares.
     """
 
     embedding: Tensor
-    windows: Tensor | None = None
-    positions: Tensor | None = None
-
-    @property
-    def parts(self) -> Tensor:
-        """(B, n, D) embeddings of the windows, or of the whole picture as the only one."""
-        return self.embedding[:, None] if self.windows is None else self.windows
-
-    def __getitem__(self, rows: slice) -> CriticFeatures:
-        """What was seen in some of the pictures."""
-        windows = None if self.windows is None else self.windows[rows]
-        positions = None if self.positions is None else self.positions[rows]
-        return CriticFeatures(self.embedding[rows], windows, positions)
-
-
-def split(seen: CriticFeatures) -> list[CriticFeatures]:
-    """What was seen, picture by picture: the inverse of `join`."""
-    return [seen[i : i + 1] for i in range(len(seen.embedding))]
-
-
-def join(seen: Sequence[CriticFeatures]) -> CriticFeatures:
-    """What was seen in several pictures as one batch."""
-    windows = [s.windows for s in seen if s.windows is not None]
-    positions = [s.positions for s in seen if s.positions is not None]
-    return CriticFeatures(
-        torch.cat([s.embedding for s in seen]),
-        torch.cat(windows) if windows else None,
-        torch.cat(positions) if positions else None,
-    )
+    layers: Sequence[Tensor]
 
 
 class Critic(Protocol):
     """What judges pictures while a style is learned: an embedder and a perceptual distance."""
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings (B, D) of pictures (B, 3, H, W) in [-1, 1]."""
+        ...
+
     def features(self, x: Tensor) -> CriticFeatures:
-        """What pictures (B, 3, H, W) in [-1, 1] are, for directions and structure."""
+        """Embeddings of pictures (B, 3, H, W) and what `lpips` compares."""
         ...
 
-    def set_reference(self, reference: Tensor) -> None:
-        """Keep the style image (1, 3, H, W), to which `compare` measures."""
-        ...
-
-    def compare(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine distances of embeddings (B,) and perceptual distances (B,) to the reference."""
+    def lpips(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
+        """Perceptual distances (B,); `y` may have batch size 1."""
         ...
 
 
 @dataclass(frozen=True)
 class StyleTargets:
-    """Embeddings that do not depend on the prediction: computed once per style.
+    """What does not depend on the prediction: computed once per style.
 
     Attributes:
         style_B: (1, 3, H, W) the style image.
-        embedding_A: (1, D) where directions start: of its photographic twin, or the photos' mean.
-        embedding_B: (1, D) of the style image.
+        embedding_A: (1, D) of its photographic twin, where directions start.
+        features_B: of the style image.
     """
 
     style_B: Tensor
     embedding_A: Tensor
-    embedding_B: Tensor
+    features_B: CriticFeatures
 
 
-def style_targets(
-    style_A: Tensor, style_B: Tensor, critic: Critic, photos: CriticFeatures | None = None
-) -> StyleTargets:
-    """Embed the style image and its twin, each (1, 3, H, W), and set the critic's reference.
-
-    Args:
-        photos: photos from whose mean directions start in place of the twin.
-    """
+def style_targets(style_A: Tensor, style_B: Tensor, critic: Critic) -> StyleTargets:
+    """What the critic sees in the style image and its twin, each (1, 3, H, W)."""
     with torch.no_grad():
-        critic.set_reference(style_B)
-        if photos is None:
-            start = critic.features(style_A).embedding
-        else:
-            start = photos.embedding.mean(0, keepdim=True)
-        return StyleTargets(style_B, start, critic.features(style_B).embedding)
+        return StyleTargets(style_B, critic.embed(style_A), critic.features(style_B))
 
 
 def style_losses(
     content: Tensor,
     style: Tensor,
-    photos: CriticFeatures,
+    photos: Tensor,
     targets: StyleTargets,
     critic: Critic,
     weights: LossWeights,
@@ -119,47 +79,33 @@ def style_losses(
     Args:
         content: (B, 3, H, W) x0_hat of the content branch, I_B_in; B may be 0.
         style: (1, 3, H, W) x0_hat of the style branch, or (0, 3, H, W).
-        photos: what the critic sees in the photos I_A_in.
+        photos: (B, D) embeddings of the photos I_A_in.
         share: of the update's photos that are in `content`, so that the losses of its parts add
             up to its own.
 
     Returns:
-        Scalars of the content branch, "cross_domain", "in_domain" and, where they have a weight,
-        "overshoot" and "structure"; of the style branch "embedding", "l1" and "lpips". Their sum is
-        the loss.
+        Scalars of the content branch, "cross_domain" and "in_domain", and of the style branch,
+        "embedding", "l1" and "lpips". Their sum is the loss.
     """
     losses: dict[str, Tensor] = {}
     if len(content):
-        found = _content_losses(critic.features(content), photos, targets, weights)
-        losses |= {name: share * loss for name, loss in found.items()}
+        embedding = critic.embed(content)
+        across = targets.features_B.embedding - targets.embedding_A
+        cross = cosine_distance(embedding - photos, across)
+        inside = cosine_distance(
+            photos - targets.embedding_A, embedding - targets.features_B.embedding
+        )
+        losses |= {
+            "cross_domain": share * weights.cross_domain * cross.mean(),
+            "in_domain": share * weights.in_domain * inside.mean(),
+        }
     if len(style):
-        embedding_distance, perceptual_distance = critic.compare(style)
+        found = critic.features(style)
+        embedding_distance = cosine_distance(found.embedding, targets.features_B.embedding)
+        perceptual_distance = critic.lpips(found.layers, targets.features_B.layers)
         losses |= {
             "embedding": weights.embedding * embedding_distance.mean(),
             "l1": weights.l1 * F.l1_loss(style, targets.style_B),
             "lpips": weights.lpips * perceptual_distance.mean(),
         }
-    return losses
-
-
-def _content_losses(
-    seen: CriticFeatures, photos: CriticFeatures, targets: StyleTargets, weights: LossWeights
-) -> dict[str, Tensor]:
-    """Weighted means over pictures of the losses that compare results (`seen`) with photos."""
-    w = weights
-    across = targets.embedding_B - targets.embedding_A
-    within = photos.embedding - targets.embedding_A
-    moved = seen.parts - photos.parts
-    cross = cosine_distance(moved, across[:, None])
-    inside = cosine_distance(within, seen.embedding - targets.embedding_B)
-    losses = {
-        "cross_domain": w.cross_domain * cross.mean(),
-        "in_domain": w.in_domain * inside.mean(),
-    }
-    if w.overshoot:
-        further = F.relu(moved.norm(dim=-1) / across.norm(dim=-1, keepdim=True) - 1)
-        losses["overshoot"] = w.overshoot * further.square().mean()
-    if seen.positions is not None and photos.positions is not None:
-        distance = structure_distance(seen.positions, photos.positions)
-        losses["structure"] = w.structure * distance.mean()
     return losses

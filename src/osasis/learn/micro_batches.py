@@ -63,7 +63,7 @@ def micro_batches_for(base: Base, config: LearnConfig) -> MicroBatches:
 
     Not of what is free at the moment: a seed would then not give the same style every time.
     """
-    trained = base.diffae.unet.parameters_of_levels(config.trained_levels, head=config.trained_head)
+    trained = base.diffae.unet.parameters_of_levels(config.trained_levels)
     weights = sum(parameter.numel() for parameter in trained.values())
     room = total_memory(base.device) // 2 - BYTES_PER_WEIGHT * weights
     per_picture = base.image_size**2 * bytes_per_pixel(base.diffae.config.unet, config.spn.channels)

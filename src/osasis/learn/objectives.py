@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from osasis.config.presets import LossWeights
-from osasis.learn.bank import PART
+from osasis.learn.content import PART
 from osasis.learn.context import LearningContext
-from osasis.learn.losses import Critic, CriticFeatures, StyleTargets, style_losses, style_targets
+from osasis.learn.losses import Critic, StyleTargets, style_losses, style_targets
 from osasis.learn.region_critic import CROP, PhotoFeatures
 from osasis.learn.regions import wardrobe
 from osasis.learn.update import Branch, Judge, Prediction
@@ -38,18 +38,15 @@ class DirectionObjective:
 
     def __init__(self, context: LearningContext, style_A: Tensor, style_B: Tensor) -> None:
         self._context, base, config = context, context.base, context.config
-        photos = None
-        if config.direction_from == "photos":
-            photos = context.features(range(context.bank.size))
         pictures = (base.to_picture(style_A), base.to_picture(style_B))
-        self._targets = style_targets(*pictures, context.critic, photos)
+        self._targets = style_targets(*pictures, context.critic)
         z_style = base.encode_x0(style_A)
         x_t0 = base.invert_x0(style_A, z_style, config.learn_route)
         self._style = Branch(style_A, z_style, x_t0)
 
     def batch(self, indices: Sequence[int], noise: torch.Generator) -> tuple[Branch, Branch, Judge]:
         context = self._context
-        content, seen = context.bank.photos(indices), context.features(indices)
+        content, seen = context.bank.photos(indices), context.embeddings(indices)
         judge = direction_judge(
             seen, self._targets, context.critic, context.config.weights, context.base.to_picture
         )
@@ -60,14 +57,18 @@ class DirectionObjective:
 
 
 def direction_judge(
-    photos: CriticFeatures,
+    photos: Tensor,
     targets: StyleTargets,
     critic: Critic,
     weights: LossWeights,
     to_picture: Callable[[Tensor], Tensor],
 ) -> Judge:
-    """Who judges by the paper's losses what `to_picture` makes of predictions."""
-    count = len(photos.embedding)
+    """Who judges by the paper's losses what `to_picture` makes of predictions.
+
+    Args:
+        photos: (B, D) embeddings of the photos.
+    """
+    count = len(photos)
 
     def judge(predicted: Prediction, rows: slice) -> dict[str, Tensor]:
         content = predicted.content_x0_hat
@@ -89,12 +90,12 @@ class RegionObjective:
 
     Args:
         style_B: (1, C, H, W) latents of the style image.
+        maps: (1, R, h, w) its regions, see `Base.region_maps`.
     """
 
-    def __init__(self, context: LearningContext, style_B: Tensor) -> None:
+    def __init__(self, context: LearningContext, style_B: Tensor, maps: Tensor) -> None:
         self._context = context
         base, critic = context.base, context.region_critic
-        maps = base.region_maps(style_B)
         self.wardrobe, sources = wardrobe(style_B, maps, base.usual_regions())
         seen = self.wardrobe.maps(maps)
         self._style = critic.style(base.to_picture(style_B), seen, sources)
@@ -128,7 +129,7 @@ class RegionObjective:
         context, base = self._context, self._context.base
         for first in range(0, len(indices), PART):
             part = indices[first : first + PART]
-            x0 = context.bank.photos(part).x0
+            x0 = context.bank.x0(part)
             maps = base.region_maps(x0)
             seen, judged = self.wardrobe.maps(maps), self.wardrobe.judged(maps)
             dressed = self.wardrobe.dress(x0, seen) if context.config.dress else x0

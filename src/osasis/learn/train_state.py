@@ -45,9 +45,7 @@ class TrainState:
             torch.manual_seed(seed)
             spn = new_spn(config.spn, spn_inputs, base.x0_shape[0]).to(base.device)
         diffae = copy_unet(base.diffae)
-        self._unet = diffae.unet.parameters_of_levels(
-            config.trained_levels, head=config.trained_head
-        )
+        self._unet = diffae.unet.parameters_of_levels(config.trained_levels)
         for parameter in self._unet.values():
             parameter.requires_grad_(True)
         diffae.unet.train(config.train_mode)

@@ -86,9 +86,8 @@ def predict(
     """
     x0 = torch.cat([content.x0, style.x0])
     count = len(content.x0)
-    factor = torch.full((len(x0), 1, 1, 1), spn.weight, dtype=x0.dtype, device=x0.device)
-    factor[count:] = spn.style_weight
-    factor *= route.structure_scale(step)
+    factor = torch.full((len(x0), 1, 1, 1), spn.lambda_spn, dtype=x0.dtype, device=x0.device)
+    factor[count:] = spn.style_lambda
     term = factor * spn_term(student.spn, x0, step, index_time=spn.index_time)
     x_t = torch.cat([content.x_t, style.x_t]) + term
     z_sem = torch.cat([content.z_sem, style.z_sem])

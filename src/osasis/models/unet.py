@@ -158,26 +158,20 @@ class UNet(nn.Module):
                 self.output_blocks.append(stage)
                 self.output_levels.append(level)
 
-    def parameters_of_levels(
-        self, levels: Iterable[int] | None, *, head: bool = True
-    ) -> dict[str, nn.Parameter]:
+    def parameters_of_levels(self, levels: Iterable[int] | None) -> dict[str, nn.Parameter]:
         """Parameters of the blocks on these levels, by name; level 0 includes stem and head.
 
         Args:
             levels: None is the whole network, middle block and timestep embedding included.
-            head: whether the last convolution, which draws each pixel of a patch by weights of its
-                own, is among them.
         """
-        of_head = {id(p) for p in self.conv_final.parameters()}
         if levels is None:
-            everything = self.named_parameters()
-            return {name: p for name, p in everything if head or id(p) not in of_head}
+            return dict(self.named_parameters())
         wanted = set(levels)
         stages = [*zip(self.input_blocks, self.input_levels, strict=True)]
         stages += zip(self.output_blocks, self.output_levels, strict=True)
         modules: list[nn.Module] = [stage for stage, level in stages if level in wanted]
         if 0 in wanted:
-            modules += [self.norm_final, *([self.conv_final] if head else ())]
+            modules += [self.norm_final, self.conv_final]
         chosen = {id(p) for module in modules for p in module.parameters()}
         return {name: p for name, p in self.named_parameters() if id(p) in chosen}
 

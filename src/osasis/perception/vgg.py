@@ -113,25 +113,13 @@ class VggStatistics:
 
         Equal to calling the embedder where the pictures are no larger than `max_size`.
         """
-        return self.of_windows(activations, 1)[:, 0]
-
-    def of_windows(self, activations: Sequence[Tensor], side: int) -> Tensor:
-        """Embed each of `side` x `side` windows of the pictures: (B, side**2, 1920) float32.
-
-        Windows are cut from the activations, which saw a few pixels beyond them; rows and columns
-        left over at the bottom and right are left out. (Engineering choice.)
-        """
         parts = []
         for layer in activations[:STATISTICS_LAYERS]:
-            height, width = (n // side for n in layer.shape[2:])
-            x = layer[:, :, : side * height, : side * width].float()
-            x = x.reshape(*x.shape[:2], side, height, side, width)
-            variance, mean = torch.var_mean(x, dim=(3, 5), correction=0)
+            variance, mean = torch.var_mean(layer.float(), dim=(2, 3), correction=0)
             # The constant keeps the gradient finite in a channel that is off everywhere.
             deviation = (variance + _STD_EPS).sqrt()
-            part = F.normalize(torch.cat([mean, deviation], dim=1), dim=1)
-            parts.append(part.flatten(2).transpose(1, 2))
-        return torch.cat(parts, dim=2)
+            parts.append(F.normalize(torch.cat([mean, deviation], dim=1), dim=1))
+        return torch.cat(parts, dim=1)
 
 
 def shrink(x: Tensor, max_size: int) -> Tensor:

@@ -34,7 +34,7 @@ class StylePart:
         share: of the mix; the shares of a model add up to 1.
         z_style: (1, z_dim).
         levels: U-Net levels that see `z_style`.
-        spn, settings: its structure-preserving network, lambda_spn as `settings.weight`.
+        spn, settings: its structure-preserving network, lambda_spn as `settings.lambda_spn`.
         wardrobe: statistics of the style's regions; None where it was not learned by region.
         dress: whether photos are dressed in it before they are inverted.
     """
@@ -118,7 +118,7 @@ class StyledModel:
     def spn_term(self, inputs: Sequence[Tensor]) -> SpnTerm | None:
         """The SPNs' term (Eqs. 12, 13), from what each part's SPN sees; None where it is 0."""
         pairs = zip(self.parts, inputs, strict=True)
-        parts = [p for p in pairs if self.strength * p[0].share * p[0].settings.weight]
+        parts = [p for p in pairs if self.strength * p[0].share * p[0].settings.lambda_spn]
         if not parts:
             return None
 
@@ -126,7 +126,7 @@ class StyledModel:
             terms = [
                 self.strength
                 * part.share
-                * part.settings.weight
+                * part.settings.lambda_spn
                 * spn_term(part.spn, seen, step, index_time=part.settings.index_time)
                 for part, seen in parts
             ]
@@ -177,7 +177,7 @@ def styled_model(
                 style.tensors["z_style"].to(base.device),
                 manifest.style_levels if style_levels is None else style_levels,
                 style.spn(base.device),
-                replace(manifest.config.spn, weight=weight),
+                replace(manifest.config.spn, lambda_spn=weight),
                 _wardrobe(style, base),
                 manifest.config.dress,
             )

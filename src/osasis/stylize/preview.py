@@ -20,7 +20,7 @@ from osasis.models.spn import new_spn
 PREVIEW = "preview"  # the preset's name in the manifest
 # looked at: at the usual 500 there is a tint, at 900 the picture's colours arrive
 _ROUTE = Route(20, 20, t0_ratio=0.9)
-_SPN = SPNSettings(channels=32, timed=False, weight=0.0, zero_init=True)
+_SPN = SPNSettings(channels=32, timed=False, lambda_spn=0.0, zero_init=True)
 
 
 def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | None = None) -> Style:
@@ -52,7 +52,7 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
         preset=PREVIEW,
         seed=0,
         embedder="none",
-        lambda_spn=_SPN.weight,
+        lambda_spn=_SPN.lambda_spn,
         style_levels=default_style_levels(base.num_levels),
         updates=0,
         version=__version__,
