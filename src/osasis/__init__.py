@@ -15,10 +15,10 @@ from osasis.errors import OsasisError, UserError
 if TYPE_CHECKING:
     from osasis.base import Base, load_base
     from osasis.config.controls import Controls
+    from osasis.config.presets import PRESETS, LearnConfig
     from osasis.formats.style_file import Style, load_style
-    from osasis.learn.learner import learn_style
+    from osasis.learn.save import learn_style
     from osasis.stylize.edit import AttributeEdit
-    from osasis.stylize.photo import PhotoStylizer
     from osasis.stylize.preview import preview_style
     from osasis.stylize.stylizer import Stylizer
     from osasis.stylize.text import TextEdit
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AttributeEdit",
     "Base",
-    "OsasisError",
     "Controls",
-    "PhotoStylizer",
+    "LearnConfig",
+    "OsasisError",
+    "PRESETS",
     "Style",
     "Stylizer",
     "TextEdit",
@@ -45,13 +46,14 @@ _LAZY = {
     "load_base": "osasis.base",
     "Style": "osasis.formats.style_file",
     "load_style": "osasis.formats.style_file",
-    "learn_style": "osasis.learn.learner",
+    "learn_style": "osasis.learn.save",
     "Stylizer": "osasis.stylize.stylizer",
     "AttributeEdit": "osasis.stylize.edit",
     "TextEdit": "osasis.stylize.text",
     "preview_style": "osasis.stylize.preview",
     "Controls": "osasis.config.controls",
-    "PhotoStylizer": "osasis.stylize.photo",
+    "LearnConfig": "osasis.config.presets",
+    "PRESETS": "osasis.config.presets",
 }
 
 

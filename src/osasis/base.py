@@ -21,7 +21,7 @@ from osasis.diffusion.schedule import LATENT_SCHEDULE, TRAIN_STEPS, TimestepGrid
 from osasis.errors import UserError
 from osasis.files import sha256
 from osasis.formats.base_file import domain_of, read_base
-from osasis.formats.card import base_card, find_published, write_folder
+from osasis.formats.card import base_card, find_published, names_repository, write_folder
 from osasis.imaging.squares import FACES, Canvas
 from osasis.models.autoencoder import FACTOR, Autoencoder
 from osasis.models.diffae import DiffAE, invert
@@ -284,6 +284,24 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
         if self.path is None:
             raise UserError(f"{self.name} was not loaded from a file: use save_base first")
         write_folder(save_directory, self.path, base_card(self.path))
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, base: str | Path, *, device: str | None = None, **options: Any
+    ) -> Base:
+        """A base by its name, file or folder, or from a repository of the Hugging Face hub.
+
+        Args:
+            device: a torch device such as "cuda:0"; None takes the best one there is.
+            options: of the repository, such as "revision" and "local_files_only".
+
+        Raises:
+            UserError: no such base, or a file that is none.
+        """
+        if not names_repository(base):
+            return load_base(base, device=device)
+        found: Base = super().from_pretrained(str(base), device=device, **options)
+        return found
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str | None = None, **options: Any) -> Base:

@@ -6,20 +6,17 @@ import importlib
 import re
 import shlex
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from osasis.base import Base
 from osasis.cli.main import parse
 from osasis.config.catalogue import assets
-from osasis.formats.base_file import save_base
+from osasis.config.presets import PRESETS
 from osasis.imaging.load import load_image
-from osasis.stylize.demo import PHOTO
-
-from ..conftest import picture
-from ..unit.test_style import QUICK
+from osasis.stylize.demo import PHOTO, face_crop
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,23 +96,21 @@ def test_tables_are_tables(page: Path) -> None:
         assert re.fullmatch(r"[|:\- ]+", lines[1]), f"no rule below the head: {block[:300]}"
 
 
-def test_the_python_in_the_readme_runs(tiny_base: Base, tmp_path: Path) -> None:
-    """On a base of faces and with a preset that are quick; whole photos come back."""
+def test_the_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the embedded base, with a preset that is quick; whole photos come back."""
     [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    statistics = tiny_base.z_mean, tiny_base.z_std
-    path, notes = tmp_path / "faces.safetensors", {"domain": "faces"}
-    save_base(path, "faces", tiny_base.diffae, tiny_base.latent_net, *statistics, notes=notes)
-    photo = load_image(assets() / "photos" / PHOTO).resize((600, 500))
-    picture(1).save(tmp_path / "painting.jpg")
-    photo.save(tmp_path / "me.jpg")
-    code = code.replace('"faces-256"', repr(str(path))).replace(
-        "base=base", "base=base, preset=QUICK"
-    )
-    for name in ("painting.jpg", "me.jpg"):
-        code = code.replace(f'"{name}"', repr(str(tmp_path / name)))
-    names: dict[str, Any] = {"QUICK": QUICK}
-    exec(code, names)
-    assert [image.size for image in names["pictures"]] == [photo.size]
+    monkeypatch.chdir(tmp_path)
+    photo = face_crop(load_image(assets() / "photos" / PHOTO)).resize((256, 272))
+    for name in ("me.jpg", "you.jpg", "painting.jpg"):
+        photo.save(name)
+    fast = PRESETS["fast"]
+    quick = replace(fast, iterations=1, bank=replace(fast.bank, size=1))
+    assert "output=" in code
+    names: dict[str, Any] = {"QUICK": quick}
+    exec(code.replace("output=", "preset=QUICK, output="), names)
+    assert names["picture"].size == photo.size
+    assert [image.size for image in names["pictures"]] == [photo.size] * 2
+    assert Path("painting.osasis.safetensors").is_file()
 
 
 def test_contributing_names_what_ci_leaves_out() -> None:

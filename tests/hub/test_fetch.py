@@ -246,7 +246,7 @@ def test_the_whole_way_of_a_base(
     base = load_base("small")
     style = learn_style(picture(1), base=base, preset=QUICK)
     assert style.manifest.updates == 2
-    (result,) = Stylizer(base, style)(picture(2))
+    result = Stylizer(base, style)(picture(2))
     assert result.size == (32, 32)
     assert verify("small") == []
 

@@ -64,7 +64,7 @@ def test_a_mix_with_every_control_is_what_the_library_draws(
         variation=0.5, seed=7, guidance=2.0,
     )  # fmt: skip
     drawn = Image.open(visitor.item(key).file(PICTURE))
-    assert drawn.tobytes() == stylizer(picture(5))[0].tobytes()
+    assert drawn.tobytes() == stylizer(picture(5)).tobytes()
     assert '"seed": 7' in drawn.text["osasis"]
 
 
@@ -74,7 +74,7 @@ def test_structure_multiplies_each_styles_own(service: Service, tiny_style: Styl
     own = [style.manifest.lambda_spn for style, _ in shares]
     for factor in (1.0, 3.0, 0.0):
         stylizer = service.studio._stylizer(shares, Settings(structure=factor))
-        weights = [part.settings.weight for part in stylizer._look.parts]
+        weights = [part.settings.lambda_spn for part in stylizer._model.parts]
         assert weights == pytest.approx([factor * weight for weight in own])
 
 

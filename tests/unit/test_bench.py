@@ -137,9 +137,9 @@ def test_untrained_styles_have_the_presets_shape(tiny_base: Base, preset: str) -
     stylizer = Stylizer(tiny_base, style)
     hooks = [
         network.register_forward_hook(count)
-        for network in (tiny_base.diffae.unet, stylizer._look.diffae.unet)
+        for network in (tiny_base.diffae.unet, stylizer._model.diffae.unet)
     ]
-    stylizer.stylize(torch.zeros(1, 3, 32, 32))
+    stylizer.redraw_squares(torch.zeros(1, 3, 32, 32))
     for hook in hooks:
         hook.remove()
     assert evaluated == evaluations_of(PRESETS[preset].stylize_route)

@@ -51,7 +51,7 @@ def test_scores_are_in_units_of_the_amounts(tiny_base: Base, x0: Tensor) -> None
 def test_edits_reach_the_picture_and_add_up(tiny_base: Base, x0: Tensor) -> None:
     def result(*amounts: float, guidance: float = 1.0) -> Tensor:
         edits = [AttributeEdit(tiny_base, {"smiling": a}) for a in amounts]
-        return Stylizer(tiny_base, edits=edits, guidance=guidance, t0=150).stylize(x0)
+        return Stylizer(tiny_base, edits=edits, guidance=guidance, t0=150).redraw_squares(x0)
 
     plain = result()
     assert not torch.equal(result(1.0), plain)

@@ -30,7 +30,7 @@ def test_every_picture_is_what_its_caption_says(tiny_base: Base) -> None:
     for number, drawn in explore(tiny_base, photo, rows):
         pictures[number].append(drawn)
     assert [len(row) for row in pictures] == [5, 2]
-    swapped = Stylizer(tiny_base, styles, swap_codes=True)(photo)[0]
+    swapped = Stylizer(tiny_base, styles, swap_codes=True)(photo)
     assert pictures[1][1].tobytes() == swapped.tobytes()
     page = sheet(photo, styles, rows, pictures, size=32)
     assert page.width > 5 * 192 and page.height > 3 * 192

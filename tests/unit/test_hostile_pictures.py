@@ -16,7 +16,6 @@ from osasis.base import Base
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.load import decode_image, load_image
 from osasis.pretrain.data import ImageStream, index_images, try_decode
-from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
@@ -67,10 +66,10 @@ def test_a_thread_of_a_picture_is_refused(size: tuple[int, int]) -> None:
 
 
 def test_tiles_have_a_limit(tiny_base: Base) -> None:
-    painter = PhotoStylizer(Stylizer(tiny_base, fit="tiles", tiles=30))
+    painter = Stylizer(tiny_base, fit="tiles", tiles=30)
     with pytest.raises(OsasisError, match="at most 400"):
         painter.prepare(picture(0, 256))
-    painter = PhotoStylizer(Stylizer(tiny_base, fit="tiles", tiles=3))
+    painter = Stylizer(tiny_base, fit="tiles", tiles=3)
     assert len(painter.prepare(picture(0, 256)).squares) == 9
 
 

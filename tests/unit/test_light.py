@@ -13,7 +13,6 @@ from osasis.imaging.light import darkened, exposure, lit
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.stylize.floor import LightFloor
-from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
 
 
@@ -46,7 +45,7 @@ def test_light_comes_back() -> None:
 def test_a_face_in_the_dark_neither_glows_nor_goes(
     base: Base, face: np.ndarray, style: str
 ) -> None:
-    painter = PhotoStylizer(Stylizer(base, load_style(_style(style)), fit="crop"))
+    painter = Stylizer(base, load_style(_style(style)), fit="crop")
     middle = (slice(80, 200), slice(80, 180))
     for light in (0.5, 0.2):
         square = np.rint(face * light).astype(np.uint8)

@@ -21,10 +21,8 @@ from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import Patch, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
-from osasis.imaging.load import load_image
 from osasis.imaging.squares import Redrawn
 from osasis.stylize.batch import BatchRunner, Task, photo_seed
-from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
@@ -144,12 +142,11 @@ def test_every_face_is_redrawn_and_the_rest_is_not(
     tiny_base: Base, tiny_style: Style, group: Image.Image
 ) -> None:
     def changed(largest: bool) -> np.ndarray:
-        (redrawn,) = PhotoStylizer(
-            Stylizer(tiny_base, tiny_style, fit="faces", largest_face=largest)
-        ).stream([group])
-        assert len(redrawn.squares) == (1 if largest else 3)
-        assert redrawn.picture.size == group.size
-        difference = np.abs(np.asarray(redrawn.picture, int) - np.asarray(group, int))
+        stylizer = Stylizer(tiny_base, tiny_style, fit="faces", largest_face=largest)
+        assert len(stylizer.prepare(group).squares) == (1 if largest else 3)
+        redrawn = stylizer(group)
+        assert redrawn.size == group.size
+        difference = np.abs(np.asarray(redrawn, int) - np.asarray(group, int))
         return difference.max(axis=2) > 8
 
     every, one = changed(False), changed(True)
@@ -166,7 +163,7 @@ def test_a_photo_turned_by_exif(
     exif = Image.Exif()
     exif[0x0112] = 6
     group.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="faces"))
+    stylizer = Stylizer(tiny_base, tiny_style, fit="faces")
     from_file, from_memory = stylizer([tmp_path / "turned.png", group])
     assert np.array_equal(np.asarray(from_file), np.asarray(from_memory))
 
@@ -177,9 +174,9 @@ def test_an_aligned_square_is_redrawn_to_its_edge(
     face = min(FaceDetector()(group), key=lambda face: abs(np.angle(align(face, 1).a)))
     corners = align(face, 100).inverse(np.array([(3.0, 4.0), (97.0, 98.0)]))
     square = group.crop(tuple(corners.ravel().astype(int).tolist()))
-    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="faces"))
+    stylizer = Stylizer(tiny_base, tiny_style, fit="faces")
     assert not stylizer.prepare(square).places
-    (out,) = stylizer(square)
+    out = stylizer(square)
     assert out.size == square.size
     frame = np.abs(np.asarray(out, int) - np.asarray(square, int))[0]
     assert frame.mean() > 3
@@ -187,7 +184,7 @@ def test_an_aligned_square_is_redrawn_to_its_edge(
 
 
 def test_no_face_is_said(tiny_base: Base, tiny_style: Style) -> None:
-    stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="faces"))
+    stylizer = Stylizer(tiny_base, tiny_style, fit="faces")
     with pytest.raises(OsasisError, match="no face") as caught:
         stylizer(picture(3, 200))
     assert "--no-align" in caught.value.hint
@@ -195,14 +192,14 @@ def test_no_face_is_said(tiny_base: Base, tiny_style: Style) -> None:
 
 def test_other_fits(tiny_base: Base, tiny_style: Style) -> None:
     base, photo = Stylizer(tiny_base, tiny_style), picture(3, 200).resize((310, 200))
-    whole = PhotoStylizer(Stylizer(tiny_base, tiny_style, fit="whole"))
+    whole = Stylizer(tiny_base, tiny_style, fit="whole")
 
     def out(**changes: object) -> np.ndarray:
-        stylizer = PhotoStylizer(Stylizer(tiny_base, tiny_style, **changes))
-        return np.asarray(stylizer(photo)[0], dtype=int)
+        stylizer = Stylizer(tiny_base, tiny_style, **changes)
+        return np.asarray(stylizer(photo), dtype=int)
 
     assert out().shape == (32, 32, 3)  # the tiny base does not say it draws faces
-    assert np.array_equal(out(), np.asarray(base(photo)[0]))
+    assert np.array_equal(out(), np.asarray(base(photo)))
     for redrawn in (out(fit="whole"), out(fit="tiles", tiles=2)):
         assert redrawn.shape == (200, 310, 3)
         for part in (redrawn[:20], redrawn[-20:], redrawn[:, :20], redrawn[:, -20:]):
@@ -249,7 +246,7 @@ def test_finding_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 # -- batches -----------------------------------------------------------------------------------
 
 
-class Picky(PhotoStylizer):
+class Picky(Stylizer):
     """Fails on squares that are red, as a network does that overflows."""
 
     def redraw(self, squares: Sequence[np.ndarray], seeds: Sequence[int]) -> list[np.ndarray]:
@@ -280,8 +277,8 @@ def test_a_batch_does_all_that_can_be_done(
             raise OsasisError("the disk is full")
         saved[task.seed] = redrawn
 
-    stylizer = Stylizer(tiny_base, tiny_style, batch_size=3, variation=0.5)
-    runner = BatchRunner(Picky(stylizer), save, lambda task, _: task.seed == 1, jobs)
+    stylizer = Picky(tiny_base, tiny_style, batch_size=3, variation=0.5)
+    runner = BatchRunner(stylizer, save, lambda task, _: task.seed == 1, jobs)
     outcomes = {task.seed: outcome for task, outcome in runner.run(tasks)}
     assert {i for i, o in outcomes.items() if isinstance(o, OsasisError)} == {3, 5, 6}
     assert outcomes[1] is False
@@ -289,7 +286,7 @@ def test_a_batch_does_all_that_can_be_done(
     for i, redrawn in saved.items():  # the seed is the photo's own
         seed = photo_seed(i, file_hash(tasks[i].path))
         alone_with = Stylizer(tiny_base, tiny_style, variation=0.5, seed=seed)
-        (alone,) = alone_with(load_image(tasks[i].path))
+        alone = alone_with(tasks[i].path)
         assert np.abs(np.asarray(alone, int) - np.asarray(redrawn.picture, int)).max() <= 1
 
 

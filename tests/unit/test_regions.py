@@ -14,7 +14,6 @@ from osasis.config.presets import FAST, LearnConfig, RegionWeights
 from osasis.diffusion.sample import follow
 from osasis.errors import UserError
 from osasis.formats.style_file import load_style
-from osasis.learn.learner import learn_style
 from osasis.learn.region_critic import RegionCritic
 from osasis.learn.regions import (
     OWN_TONE,
@@ -27,6 +26,7 @@ from osasis.learn.regions import (
     region_statistics,
     wardrobe,
 )
+from osasis.learn.save import learn_style
 from osasis.models.regions import REGIONS
 from osasis.perception.judges import load_judges
 from osasis.stylize.stylizer import Stylizer
@@ -199,20 +199,20 @@ def test_fast_learns_on_a_base_in_latents(latent_base: Base, tmp_path: Path) -> 
     phases = []
     style = learn_style(
         picture(1), base=latent_base, preset=brief(), photos=[picture(2), picture(3)],
-        on_step=lambda record: phases.append(record.phase),
+        callback=lambda record: phases.append(record.phase),
     )  # fmt: skip
     assert set(phases) == {"bank", "learn"}  # no twin is made
     style.save(tmp_path / "style.safetensors")
     read = load_style(tmp_path / "style.safetensors")
     x0 = torch.rand(2, 3, 64, 64) * 2 - 1
-    result = Stylizer(latent_base, read).stylize(x0)
+    result = Stylizer(latent_base, read).redraw_squares(x0)
     assert result.shape == x0.shape
     assert result.abs().max() <= 1
-    alone = Stylizer(latent_base, read).stylize(x0[1:])
+    alone = Stylizer(latent_base, read).redraw_squares(x0[1:])
     torch.testing.assert_close(result[1:], alone, atol=1e-4, rtol=0)
     # strength 0 is the base's own reconstruction
-    none = Stylizer(latent_base, read, strength=0.0).stylize(x0)
-    plain = Stylizer(latent_base, read, strength=0.0, lambda_spn=0.0).stylize(x0)
+    none = Stylizer(latent_base, read, strength=0.0).redraw_squares(x0)
+    plain = Stylizer(latent_base, read, strength=0.0, lambda_spn=0.0).redraw_squares(x0)
     torch.testing.assert_close(none, plain)
     assert (none - result).abs().mean() > 5e-4
 

@@ -136,7 +136,7 @@ def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(
     (row,) = parquet.read_table(file).to_pylist()
     assert row["id"] == "a"
     with Image.open(io.BytesIO(row["image"])) as image:
-        (alone,) = Stylizer(load_base(tiny_base_path), tiny_style)(picture(1))
+        alone = Stylizer(load_base(tiny_base_path), tiny_style)(picture(1))
         assert np.array_equal(np.asarray(image), np.asarray(alone))
     assert dict(tables.reasons(10)).keys() == {"b", "c"}
     assert are_in(id_hashes(["a", "b", "c", "d"]), tables.done()).tolist() == [1, 1, 1, 0]

@@ -35,9 +35,9 @@ from osasis.learn.learner import (
     StepRecord,
     StyleLearner,
     default_style_levels,
-    learn_style,
     photo_order,
 )
+from osasis.learn.save import learn_style
 from osasis.models.diffae import invert
 from osasis.perception import judges as judges_module
 from osasis.perception.vgg import load_vgg
@@ -315,7 +315,7 @@ def test_learning_on_photos_of_ones_own(
 
     def learn(given: list[Image.Image]) -> Style:
         return learn_style(
-            picture(1), base=tiny_base, preset=QUICK, photos=given, on_step=records.append
+            picture(1), base=tiny_base, preset=QUICK, photos=given, callback=records.append
         )
 
     style = learn(photos)

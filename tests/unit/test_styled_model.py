@@ -70,7 +70,7 @@ def test_strength_0_is_the_bases_own_reconstruction(
 ) -> None:
     expected = reconstruction(tiny_base, x0, QUICK.stylize_route)
     for style in (styles[0], [(styles[0], 0.7), (styles[1], 0.3)]):
-        got = Stylizer(tiny_base, style, strength=0, swap_codes=swap).stylize(x0)
+        got = Stylizer(tiny_base, style, strength=0, swap_codes=swap).redraw_squares(x0)
         assert torch.equal(got, expected)
 
 
@@ -79,8 +79,8 @@ def test_strength_1_is_the_style_as_learned(
 ) -> None:
     expected = as_learned(tiny_base, styles[0], x0)
     for style in (styles[0], [(styles[0], 5.0)], [(styles[0], 1.0), (styles[1], 0.0)]):
-        assert torch.equal(Stylizer(tiny_base, style, strength=1).stylize(x0), expected)
-    assert torch.equal(Stylizer(tiny_base, styles[0]).stylize(x0), expected)
+        assert torch.equal(Stylizer(tiny_base, style, strength=1).redraw_squares(x0), expected)
+    assert torch.equal(Stylizer(tiny_base, styles[0]).redraw_squares(x0), expected)
 
 
 def test_strength_goes_on_beyond_1(
@@ -88,7 +88,7 @@ def test_strength_goes_on_beyond_1(
 ) -> None:
     plain = reconstruction(tiny_base, x0, QUICK.stylize_route)
     far = [
-        float((Stylizer(tiny_base, styles[0], strength=s).stylize(x0) - plain).abs().mean())
+        float((Stylizer(tiny_base, styles[0], strength=s).redraw_squares(x0) - plain).abs().mean())
         for s in (0.5, 1, 1.5)
     ]
     assert 0 < far[0] < far[1] < far[2]
@@ -123,8 +123,8 @@ def test_a_mix_averages_changes_and_codes(tiny_base: Base, styles: tuple[Style, 
 def test_a_style_with_itself_is_itself(
     tiny_base: Base, styles: tuple[Style, Style], x0: Tensor
 ) -> None:
-    alone = Stylizer(tiny_base, styles[0]).stylize(x0)
-    twice = Stylizer(tiny_base, [(styles[0], 0.3), (styles[0], 0.7)]).stylize(x0)
+    alone = Stylizer(tiny_base, styles[0]).redraw_squares(x0)
+    twice = Stylizer(tiny_base, [(styles[0], 0.3), (styles[0], 0.7)]).redraw_squares(x0)
     torch.testing.assert_close(alone, twice, atol=1e-4, rtol=0)
 
 
@@ -142,18 +142,20 @@ def test_swapped_codes(tiny_base: Base, styles: tuple[Style, Style]) -> None:
 def test_without_a_style_it_is_the_base(tiny_base: Base, x0: Tensor) -> None:
     stylizer = Stylizer(tiny_base, t0=500)
     expected = reconstruction(tiny_base, x0, stylizer._route)
-    assert torch.equal(stylizer.stylize(x0), expected)
+    assert torch.equal(stylizer.redraw_squares(x0), expected)
     assert stylizer._route.t0 == 500
 
 
 def test_less_t0_keeps_more(tiny_base: Base, styles: tuple[Style, Style], x0: Tensor) -> None:
     far = [
-        float((Stylizer(tiny_base, styles[0], t0=t0).stylize(x0) - x0).abs().mean())
+        float((Stylizer(tiny_base, styles[0], t0=t0).redraw_squares(x0) - x0).abs().mean())
         for t0 in (125, 500, 875)
     ]
     assert far[0] < far[1] < far[2]
     own = Stylizer(tiny_base, styles[0])
-    assert torch.equal(Stylizer(tiny_base, styles[0], t0=500).stylize(x0), own.stylize(x0))
+    assert torch.equal(
+        Stylizer(tiny_base, styles[0], t0=500).redraw_squares(x0), own.redraw_squares(x0)
+    )
 
 
 @pytest.mark.parametrize("t0", [1, 20, 333, 480, 500, 580, 980])
@@ -185,8 +187,8 @@ def test_variation_redraws_only_the_noise(
     """Near the image there is hardly any noise to draw anew, at whatever variation."""
 
     def moved(t0: int) -> float:
-        plain = Stylizer(tiny_base, styles[0], t0=t0).stylize(x0)
-        varied = Stylizer(tiny_base, styles[0], t0=t0, variation=1.0).stylize(x0)
+        plain = Stylizer(tiny_base, styles[0], t0=t0).redraw_squares(x0)
+        varied = Stylizer(tiny_base, styles[0], t0=t0, variation=1.0).redraw_squares(x0)
         return float((plain - varied).abs().mean())
 
     assert 0 < moved(5) < 0.1 < moved(500)
@@ -218,6 +220,6 @@ def test_a_preview_is_the_base_with_the_pictures_code(tiny_base: Base, x0: Tenso
     codes = tiny_base.diffae.mixed(preview.tensors["z_style"], z_sem, (0, 1))
     x_t0 = invert(tiny_base.diffae, x0, z_sem, route)
     expected = ddim(lambda x, t: tiny_base.diffae.eps(x, t, codes), x_t0, route.decoding())
-    got = Stylizer(tiny_base, preview).stylize(x0)
+    got = Stylizer(tiny_base, preview).redraw_squares(x0)
     assert torch.equal(got, expected.clamp(-1, 1))
     assert not torch.equal(got, reconstruction(tiny_base, x0, route))

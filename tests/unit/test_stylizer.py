@@ -43,7 +43,7 @@ def test_results_do_not_depend_on_the_batch(tiny_base: Base, style: Style) -> No
 def test_seed_matters_only_with_variation(tiny_base: Base, style: Style) -> None:
     def result(variation: float, seed: int) -> np.ndarray:
         stylizer = Stylizer(tiny_base, style, variation=variation, seed=seed)
-        return pixels(stylizer(picture(2))[0])
+        return pixels(stylizer(picture(2)))
 
     assert np.array_equal(result(0.0, 0), result(0.0, 1))
     assert np.array_equal(result(0.5, 1), result(0.5, 1))
@@ -51,9 +51,9 @@ def test_seed_matters_only_with_variation(tiny_base: Base, style: Style) -> None
 
 
 def test_controls_change_the_result(tiny_base: Base, style: Style) -> None:
-    plain = pixels(Stylizer(tiny_base, style)(picture(2))[0])
+    plain = pixels(Stylizer(tiny_base, style)(picture(2)))
     for control in ({"style_levels": ()}, {"style_levels": (0, 1, 2)}, {"lambda_spn": 5.0}):
-        changed = pixels(Stylizer(tiny_base, style, **control)(picture(2))[0])
+        changed = pixels(Stylizer(tiny_base, style, **control)(picture(2)))
         assert not np.array_equal(plain, changed), control
 
 
@@ -64,7 +64,7 @@ def test_mixed_precision_draws_nearly_the_same(
     plain = Stylizer(tiny_base, style, **controls)
     mixed = Stylizer(tiny_base, style, mixed_precision=True, **controls)
     x0 = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    expected, found = plain.stylize(x0), mixed.stylize(x0)
+    expected, found = plain.redraw_squares(x0), mixed.redraw_squares(x0)
     assert found.dtype == torch.float32
     assert (found - expected).abs().mean() < 0.01
     if has_bfloat16():
@@ -84,10 +84,12 @@ def test_without_learning_and_with_one_code_it_is_the_base(tiny_base: Base, styl
     back = tiny_base.decode(tiny_base.invert(x0, z_sem, 500, 8), z_sem, 500, 8)
     route = style.manifest.config.stylize_route
     assert (route.invert_steps, route.decode_steps) == (8, 4)
-    assert stylizer.stylize(x0).shape == back.shape
+    assert stylizer.redraw_squares(x0).shape == back.shape
     same_grid = Stylizer(tiny_base, untouched, style_levels=(), lambda_spn=0.0)
     same_grid._route = type(route)(8, 8)
-    torch.testing.assert_close(same_grid.stylize(x0), back.clamp(-1, 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        same_grid.redraw_squares(x0), back.clamp(-1, 1), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_takes_paths_and_pictures(tiny_base: Base, style: Style, tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_too_little_memory_is_answered_by_smaller_batches(
 ) -> None:
     """An encoder that has memory for `fitting` photos at once."""
     x0 = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    expected = Stylizer(tiny_base, style, variation=0.5).stylize(x0)
+    expected = Stylizer(tiny_base, style, variation=0.5).redraw_squares(x0)
 
     def refuse(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
         if len(inputs[0]) > fitting:
@@ -121,9 +123,9 @@ def test_too_little_memory_is_answered_by_smaller_batches(
     try:
         if fitting == 0:
             with pytest.raises(OsasisError, match="one photo of 32 x 32"):
-                stylizer.stylize(x0)
+                stylizer.redraw_squares(x0)
             return
-        got = stylizer.stylize(x0)
+        got = stylizer.redraw_squares(x0)
     finally:
         hook.remove()
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)

@@ -25,10 +25,11 @@ from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.context import LearningContext
 from osasis.learn.critic import DirectionCritic, load_critic
-from osasis.learn.learner import StyleLearner, learn_style
+from osasis.learn.learner import StyleLearner
 from osasis.learn.losses import style_targets
 from osasis.learn.micro_batches import MicroBatches, bytes_per_pixel, micro_batches_for
 from osasis.learn.objectives import RegionObjective, direction_judge
+from osasis.learn.save import learn_style
 from osasis.learn.train_state import TrainState
 from osasis.learn.update import Branch, Student, UpdateResult, update
 from osasis.models.diffae import DiffAE, copy_unet
@@ -276,8 +277,8 @@ def test_a_style_learned_in_bfloat16_draws_the_same_picture(embedded_base: Base)
         config = replace(PRESETS["fast"], iterations=2, mixed_precision=mixed)
         picture_B = load_image(paintings()["goya_josefa"])
         style = learn_style(picture_B, base=embedded_base, preset=config, photos=people)
-        drawn.append(Stylizer(embedded_base, style).stylize(photo))
-    plain = Stylizer(embedded_base).stylize(photo)
+        drawn.append(Stylizer(embedded_base, style).redraw_squares(photo))
+    plain = Stylizer(embedded_base).redraw_squares(photo)
     changed, between = ((x - drawn[0]).abs().mean() for x in (plain, drawn[1]))
     assert 0 < float(between) < float(changed) / 3
 

@@ -131,6 +131,7 @@ class Bench:
             untrained_style(self.base, config),
             batch_size=count,
             mixed_precision=mixed,
+            fit="crop",
         )
         [photo] = to_images(torch.zeros(1, 3, self.base.image_size, self.base.image_size))
         evaluations = count * evaluations_of(config.stylize_route)

@@ -120,7 +120,6 @@ def edit(
     from osasis.stylize.batch import photo_seed
     from osasis.stylize.edit import EDIT_ROUTE
     from osasis.stylize.model import common_route
-    from osasis.stylize.photo import PhotoStylizer
     from osasis.stylize.stylizer import Stylizer
 
     base, loaded = load_styles(styles, device)
@@ -143,7 +142,6 @@ def edit(
         made_edits = make_edits(base, edits, t0, guidance, show)
         stylizer = Stylizer(base, loaded, controls, edits=made_edits)
         say_strained(controls, edits.attribute)
-        painter = PhotoStylizer(stylizer)
         make_writable(results.folder)
         made = made_by(base, styles, controls, format=format, edits=asdict(edits))
         metadata = describe(base, loaded, controls) | describe_edits(edits, guidance)
@@ -152,7 +150,7 @@ def edit(
         for index, path in enumerate(paths):
             progress.update("edit", index, len(paths))
             try:
-                prepared = painter.prepare(load_photo(path))
+                prepared = stylizer.prepare(load_photo(path))
                 photo_hash = file_hash(path)
                 key, wanted = (
                     result_key(photo_hash, made),
@@ -163,8 +161,8 @@ def edit(
                     continue
                 reserved = results.reserve(wanted, key)
                 seeds = [photo_seed(controls.seed, photo_hash)] * len(prepared.squares)
-                edited = painter.redraw(prepared.squares, seeds)
-                redrawn = painter.finish(prepared, edited)
+                edited = stylizer.redraw(prepared.squares, seeds)
+                redrawn = stylizer.finish(prepared, edited)
                 record = {
                     "photo": found[index].name,
                     "photo_sha256": photo_hash,

@@ -169,9 +169,9 @@ def _learn_one(asked: LearnOptions, picture: Path, given: Path | None) -> int:
 def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
     from osasis.base import load_base
     from osasis.imaging.load import load_image
-    from osasis.imaging.save import free_path
     from osasis.imaging.style_crop import cropped
     from osasis.learn.learner import StyleLearner
+    from osasis.learn.save import learn_into
 
     image = load_image(picture)
     snapshot = snapshot_file(output)
@@ -189,8 +189,10 @@ def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
         snapshot=snapshot,
         context=context,
     )
+    written: list[Path] = []
+    into = learn_into(learner, output, written.append, replace=asked.force)
     try:
-        with Progress() as progress, closing(learner.steps()) as steps:
+        with Progress() as progress, closing(into) as steps:
             for record in steps:
                 note = describe_losses(record.losses)
                 progress.update(record.phase, record.done, record.total, note)
@@ -201,10 +203,7 @@ def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
             f"stopped; what is learned so far is kept in {snapshot}\n"
             "hint: run the same command again to continue from there"
         ) from None
-    if not asked.force:
-        output = free_path(output)  # somebody may have put a file there meanwhile
-    learner.style().save(output)
-    learner.finish()
+    [output] = written
     print(f"wrote {output}")
     words = ["osasis", "stylize", "PHOTO", "--style", output]
     if base.path and Path(asked.base).exists():  # a base given by file is not found by its name

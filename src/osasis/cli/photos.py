@@ -103,7 +103,6 @@ def redraw_all(
     from osasis.formats.records import result_key
     from osasis.formats.results import Results
     from osasis.stylize.batch import BatchRunner, Task
-    from osasis.stylize.photo import PhotoStylizer
 
     photos, passed = found
     results = Results(output, format)
@@ -134,7 +133,7 @@ def redraw_all(
         told[task.path] = Told(path, path != task.output, redrawn.faces, redrawn.kept.notes)
 
     runner = BatchRunner(
-        PhotoStylizer(stylizer),
+        stylizer,
         save,
         lambda task, photo_hash: results.has(task.output, result_key(photo_hash, made)),
         jobs,

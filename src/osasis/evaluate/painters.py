@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method
 from osasis.evaluate.density import reconstruct
 from osasis.evaluate.peers.run import Peers
-from osasis.files import sha256
+from osasis.files import sha256, snapshot_file
 from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
@@ -29,6 +28,7 @@ from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.learn.content import squares_of
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
+from osasis.learn.save import learn_into
 from osasis.stylize.stylizer import Stylizer
 
 STYLIZE_OPTIONS = {
@@ -125,13 +125,10 @@ class Painters:
             learn_config(method),
             seed=int(method.options.get("seed", 0)),
             name=style.stem,
-            snapshot=target.with_name(f".{target.stem}.partial.safetensors"),
+            snapshot=snapshot_file(target),
             context=self._context(method),
         )
-        with closing(learner.steps()) as steps:
-            yield from steps
-        learner.style().save(target)
-        learner.finish()
+        yield from learn_into(learner, target)
 
     def _context(self, method: Method) -> LearningContext:
         """What the styles of one way of learning share; one is kept, methods come in turn."""
@@ -177,7 +174,7 @@ class Painters:
         self, method: Method, style: Style, photos: Sequence[Path]
     ) -> Iterator[Image.Image]:
         controls = controls_from(method.options.get("stylize", {}))
-        yield from Stylizer(self.base, style, controls).stream([str(photo) for photo in photos])
+        yield from Stylizer(self.base, style, controls, fit="crop").stream(photos)
 
     def _tensor(self, photo: Path) -> Tensor:
         return to_tensor(fit_square(load_image(photo), self.base.image_size))

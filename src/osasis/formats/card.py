@@ -75,7 +75,7 @@ def style_card(weights: Path) -> str:
     code = (
         f'base = osasis.load_base("{manifest["base_name"]}")\n'
         'style = osasis.Style.from_pretrained("USER/REPOSITORY")\n'
-        'osasis.Stylizer(base, style)(["me.jpg"])[0].save("me-painted.png")'
+        'osasis.Stylizer(base, style)("me.jpg").save("me-painted.png")'
     )
     return _card("", "osasis-style", [*lines, "", *_table(facts)], code)
 
@@ -89,6 +89,13 @@ def _card(licence: str, tag: str, lines: list[str], code: str) -> str:
     head = ["---", "library_name: osasis", f"tags: [osasis, {tag}, image-to-image]"]
     stated = [f"Licence: {licence}", ""] if licence else ["Licence: not stated yet", ""]
     return "\n".join([*head, "---", "", *lines, "", *stated, _USE.format(code=code)])
+
+
+def names_repository(name: str | Path) -> bool:
+    """Whether a name is that of a repository, "user/repository", and of nothing on this machine."""
+    text = str(name)
+    here = Path(text).expanduser().exists()
+    return isinstance(name, str) and text.count("/") == 1 and text[0] not in "./~" and not here
 
 
 def find_published(model_id: str, options: dict[str, Any]) -> Path:

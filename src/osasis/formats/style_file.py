@@ -23,7 +23,7 @@ from osasis.config.presets import LearnConfig, config_from_dict
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-from osasis.formats.card import find_published, style_card, write_folder
+from osasis.formats.card import find_published, names_repository, style_card, write_folder
 from osasis.formats.compress import MAX_ERROR, compress, decompress
 from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
 from osasis.models.spn import SPN, new_spn
@@ -126,6 +126,41 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
             self.save(file)
             self.thumbnail.save(save_directory / "thumbnail.webp", quality=85)
             write_folder(save_directory, file, style_card(file))
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.manifest.name
+
+    @property
+    def base(self) -> str:
+        """Name of the base that it was learned on."""
+        return self.manifest.base_name
+
+    @property
+    def preset(self) -> str:
+        """How it was learned."""
+        return self.manifest.preset
+
+    @property
+    def picture(self) -> Image.Image:
+        """The style image, small."""
+        return self.thumbnail
+
+    @classmethod
+    def from_pretrained(cls, style: str | Path, **options: Any) -> Style:  # type: ignore[override]
+        """A style by its name, file or folder, or from a repository of the Hugging Face hub.
+
+        Args:
+            options: of the repository, such as "revision" and "local_files_only".
+
+        Raises:
+            UserError: no such style, or a file that is none.
+        """
+        if not names_repository(style):
+            return load_style(style)
+        found: Style = super().from_pretrained(str(style), **options)
+        return found
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> Style:

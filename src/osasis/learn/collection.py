@@ -19,6 +19,7 @@ from osasis.imaging.save import unique_paths
 from osasis.imaging.style_crop import cropped
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
+from osasis.learn.save import learn_into
 
 Outcome = OsasisError | bool
 """Why a picture failed; otherwise whether its style was learned (False: it was there already)."""
@@ -138,13 +139,14 @@ class Collection:
             snapshot=snapshot_file(task.output),
             context=self._context,
         )
-        with closing(learner.steps()) as steps:
+
+        def note(output: Path) -> None:
+            digest = file_hash(task.picture)
+            key = result_key(digest, self._made)
+            record = {"picture": task.name, "picture_sha256": digest, **self._made, "key": key}
+            self._manifest.add(output, [output], record)
+
+        with closing(learn_into(learner, task.output, note)) as steps:
             for record in steps:
                 if on_step is not None:
                     on_step(task, record)
-        learner.style().save(task.output)
-        digest = file_hash(task.picture)
-        key = result_key(digest, self._made)
-        record_of = {"picture": task.name, "picture_sha256": digest, **self._made, "key": key}
-        self._manifest.add(task.output, [task.output], record_of)
-        learner.finish()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -14,15 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from osasis._version import __version__
-from osasis.base import Base, load_base
-from osasis.config.presets import PRESETS, LearnConfig
+from osasis.base import Base
+from osasis.config.presets import LearnConfig
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError, UserError
 from osasis.formats.style_file import Style, StyleManifest
-from osasis.imaging.load import Picture, load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.bridge import bridge
-from osasis.learn.content import squares_of
 from osasis.learn.context import LearningContext
 from osasis.learn.objectives import DirectionObjective, Objective, RegionObjective
 from osasis.learn.regions import has_face
@@ -277,49 +274,3 @@ def photo_order(iteration: int, batch: int, size: int, seed: int) -> list[int]:
     epochs = {i // size for i in flat}
     orders = {e: np.random.default_rng((seed, e)).permutation(size) for e in epochs}
     return [int(orders[i // size][i % size]) for i in flat]
-
-
-def learn_style(
-    image: str | Path | Image.Image,
-    *,
-    base: Base | None = None,
-    preset: str | LearnConfig = "fast",
-    seed: int = 0,
-    name: str | None = None,
-    embedder: str | None = None,
-    photos: Sequence[Picture] = (),
-    on_step: Callable[[StepRecord], None] | None = None,
-) -> Style:
-    """Learn a style from one picture.
-
-    Args:
-        image: path or picture; its central square is used.
-        base: see `load_base`; None loads the embedded one.
-        preset: "fast", "paper", "release", or a configuration.
-        seed: the same seed gives the same style on the same machine.
-        name: what the style is called; the file's name by default.
-        embedder: in place of the preset's, see `LearnConfig.judged_by`.
-        photos: photos to learn on, such as those that are to be redrawn; as many are used as the
-            preset's bank holds. Without any they are drawn from the base, as in the paper.
-        on_step: called with every step's record.
-
-    Raises:
-        UserError: an unreadable picture, an unknown preset or embedder, judges that are not here.
-    """
-    if isinstance(preset, str):
-        if preset not in PRESETS:
-            raise UserError(f"no preset {preset!r}: there are {', '.join(PRESETS)}")
-        preset = PRESETS[preset]
-    if embedder is not None:
-        preset = preset.judged_by(embedder)
-    if name is None:
-        name = "" if isinstance(image, Image.Image) else Path(image).stem
-    base = base or load_base()
-    squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
-    context = LearningContext(base, preset, squares)
-    learner = StyleLearner(base, load_image(image), preset, seed=seed, name=name, context=context)
-    with contextlib.closing(learner.steps()) as steps:
-        for record in steps:
-            if on_step is not None:
-                on_step(record)
-    return learner.style()

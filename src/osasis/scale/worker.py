@@ -19,7 +19,6 @@ from osasis.imaging.squares import Redrawn
 from osasis.scale.source import DATA, ID, REASON
 from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
 from osasis.stylize.batch import BatchRunner, Outcome, Task
-from osasis.stylize.photo import PhotoStylizer
 
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _DEADLY = "the worker died twice while this photo was under work"
@@ -79,10 +78,9 @@ class Worker:
             raise OsasisError(
                 f"{job.base} is another base on this machine: {base.hash}, not {job.base_hash}"
             )
-        stylizer = Stylizer(
+        self._stylizer = Stylizer(
             base, ray.get(references["styles"]), job.controls, batch_size=job.batch_size
         )
-        self._stylizer = PhotoStylizer(stylizer)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Redraw the photos of a batch that were not done before.

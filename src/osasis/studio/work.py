@@ -23,6 +23,7 @@ from osasis.imaging.load import load_image
 from osasis.imaging.save import save_image
 from osasis.imaging.tensors import fit_square
 from osasis.learn.learner import StyleLearner
+from osasis.learn.save import learn_into
 from osasis.studio.intake import (
     BEFORE,
     LEARNING,
@@ -43,7 +44,6 @@ from osasis.stylize.demo import face_crop
 from osasis.stylize.edit import ATTRIBUTE_GUIDANCE, EDIT_ROUTE, AttributeEdit, Edit
 from osasis.stylize.explore import explore, plan, sheet
 from osasis.stylize.model import common_route
-from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
@@ -82,14 +82,13 @@ class Studio:
         yield Step("redrawing", 0, len(photos))
         styles = self._styles(visitor, settings)
         stylizer = self._stylizer(styles, settings)
-        painter = PhotoStylizer(stylizer)
         made = self._made(styles, settings)
         for done, key in enumerate(photos, start=1):
             result = failure = ""
             try:
                 photo, seed = visitor.item(key, PHOTO), settings.seed + done - 1
                 item = yield from self._redraw(
-                    visitor, photo, painter, seed, made, Step("redrawing", done - 1, len(photos))
+                    visitor, photo, stylizer, seed, made, Step("redrawing", done - 1, len(photos))
                 )
                 result = item.id
             except OsasisError as error:
@@ -110,21 +109,21 @@ class Studio:
             snapshot=item.file(SNAPSHOT),
         )
         shown = _PreviewClock()
+
+        def learned(file: Path) -> None:
+            self._draw_example(item, load_style(file))
+            visitor.update(visitor.item(key, STYLE), state=READY, updates=learner.updates)
+
         try:
             yield Step("looking at the picture", 0, 1, preview=self._preview(item, picture))
-            with closing(learner.steps()) as steps:
+            with closing(learn_into(learner, item.file(STYLE_FILE), learned)) as steps:
                 for record in steps:
                     phase, preview = _PHASES[record.phase], ""
                     if record.phase == "learn" and shown.is_due():
                         with shown:
                             preview = self._draw_example(item, learner.style())
                     yield Step(phase, record.done, record.total, preview=preview)
-            style = learner.style()
-            style.save(item.file(STYLE_FILE))
-            preview = self._draw_example(item, style)
-            visitor.update(visitor.item(key, STYLE), state=READY, updates=learner.updates)
-            learner.finish()
-            yield Step("done", 1, 1, result=key, preview=preview)
+            yield Step("done", 1, 1, result=key, preview=item.id)
         finally:
             self._note_stop(visitor, key, learner)
 
@@ -156,31 +155,31 @@ class Studio:
     def square(self, photo: Item, settings: Settings) -> Image.Image:
         """The part of a photo that a sheet shows: its largest chosen face, else its middle."""
         faces = faces_of(photo)
-        painter = PhotoStylizer(Stylizer(self.base, fit="auto" if faces else "crop"))
-        prepared = painter.prepare(load_image(photo.file(PICTURE)), faces or None)
+        stylizer = Stylizer(self.base, fit="auto" if faces else "crop")
+        prepared = stylizer.prepare(load_image(photo.file(PICTURE)), faces or None)
         return Image.fromarray(prepared.squares[0])
 
     def _redraw(
         self,
         visitor: Visitor,
         photo: Item,
-        painter: PhotoStylizer,
+        stylizer: Stylizer,
         seed: int,
         made: dict[str, Any],
         step: Step,
     ) -> Generator[Step, None, Item]:
         """Redraw one photo; `step` comes again after each batch of squares."""
-        faces = faces_of(photo) if painter.fit == "faces" else None
+        faces = faces_of(photo) if stylizer.fit == "faces" else None
         if faces == [] and photo.data["faces"]:
             raise UserError(f"{photo.name}: no face is chosen", hint="choose one in the photo")
         image = load_image(photo.file(PICTURE))
         try:
-            prepared = painter.prepare(image, faces)
+            prepared = stylizer.prepare(image, faces)
         except OsasisError as error:
             raise OsasisError(f"{photo.name}: {error}", hint=error.hint) from error
         squares, results = prepared.squares, list[Any]()
         ends = time.monotonic() + self._photo_seconds
-        for batch in painter.batches(squares, [seed] * len(squares)):
+        for batch in stylizer.batches(squares, [seed] * len(squares)):
             results += batch
             yield replace(step, note=f"square {len(results)} of {len(squares)}")
             if time.monotonic() > ends and len(results) < len(squares):
@@ -188,7 +187,7 @@ class Studio:
                     f"{photo.name}: takes longer than {duration(self._photo_seconds)}",
                     hint="redraw a smaller part of it, or a smaller copy",
                 )
-        picture = painter.finish(prepared, results).picture
+        picture = stylizer.finish(prepared, results).picture
         record = {**made, "photo": photo.name, "seed": seed}
 
         def write(folder: Path) -> None:
@@ -258,7 +257,7 @@ class Studio:
         return self._draw_example(item, preview_style(self.base, picture, name=item.name))
 
     def _draw_example(self, item: Item, style: Style) -> str:
-        drawn = Stylizer(self.base, style)(self.example)[0]
+        drawn = Stylizer(self.base, style, fit="crop")(self.example)
         with atomic_path(item.file(PREVIEW_FILE)) as temporary:
             drawn.save(temporary, "WEBP", quality=92)
         return item.id

@@ -16,10 +16,7 @@ from osasis.errors import OsasisError
 from osasis.formats.records import file_hash
 from osasis.imaging.load import decode_photo, load_photo
 from osasis.imaging.squares import Prepared, Redrawn
-from osasis.stylize.photo import PhotoStylizer
-
-# photos that wait for the network together have at most so many pixels, to bound memory
-_WAITING_PIXELS = 50_000_000
+from osasis.stylize.stylizer import Stylizer
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class BatchRunner:
 
     def __init__(
         self,
-        stylizer: PhotoStylizer,
+        stylizer: Stylizer,
         save: Save,
         is_done: Callable[[Task, str], bool],
         jobs: int = 2,
@@ -96,7 +93,7 @@ class BatchRunner:
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Yield what became of each task, in whatever order they end; no photo stops others."""
-        batch_size = self._stylizer.stylizer.batch_size
+        batch_size = self._stylizer.batch_size
         saving: deque[tuple[Task, Future[Outcome]]] = deque()
         pool = ThreadPoolExecutor(self._jobs)
         try:
@@ -110,7 +107,7 @@ class BatchRunner:
                 except OsasisError as error:
                     yield task, error
                     continue
-                if waiting and (_is_full(waiting, batch_size) or waiting[0].shape != read.shape):
+                if waiting and (self._is_full(waiting) or waiting[0].shape != read.shape):
                     saving.extend(self._redraw(pool, waiting))
                     waiting = []
                 waiting.append(read)
@@ -179,8 +176,5 @@ class BatchRunner:
         except OsasisError as error:
             return error
 
-
-def _is_full(waiting: Sequence[_Read], batch_size: int) -> bool:
-    pixels = sum(read.prepared.photo.size // 3 for read in waiting)
-    squares = sum(len(read.prepared.squares) for read in waiting)
-    return squares >= batch_size or pixels >= _WAITING_PIXELS
+    def _is_full(self, waiting: Sequence[_Read]) -> bool:
+        return self._stylizer.is_full([read.prepared for read in waiting])

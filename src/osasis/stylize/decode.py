@@ -1,4 +1,4 @@
-"""Inversion with the photo's own code, decoding with mixed codes and SPN (METHOD 3)."""
+"""A picture up with its own code, and down with mixed codes and the SPN (METHOD 3)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,112 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from osasis.base import Base
+from osasis.config.controls import Controls
+from osasis.device import mixed_precision
+from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
+from osasis.imaging.colors import with_colors_of
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
+from osasis.stylize.edit import Edit
+from osasis.stylize.floor import LightFloor
 from osasis.stylize.model import StyledModel
+
+
+def redraw_pictures(
+    base: Base,
+    model: StyledModel,
+    x0: Tensor,
+    route: Route,
+    controls: Controls,
+    seeds: Sequence[int],
+    *,
+    edits: Sequence[Edit] = (),
+    floor: LightFloor | None = None,
+) -> Tensor:
+    """Invert pictures and decode them in a style.
+
+    Args:
+        x0: (B, 3, H, W) pictures in [-1, 1] on the base's device.
+        route: up and down.
+        controls: `variation`, `guidance`, `mixed_precision` and `keep_colors` are read here.
+        seeds: one a picture, of what `variation` draws.
+        edits: changes of z_sem; they add up.
+        floor: what keeps regions from becoming much darker than they were.
+
+    Returns:
+        (B, 3, H, W), clamped to [-1, 1].
+    """
+    precision = mixed_precision(base.device, wanted=controls.mixed_precision, on_cpu=True)
+    with precision:
+        photo = base.to_x0(x0).float()
+    maps, z_sem = _seen_small(base, model, x0, photo)
+    dressed, inputs = model.dressed(photo, maps)
+    if z_sem is None:
+        z_sem = base.encode_x0(base.squeeze(dressed))
+    with precision:
+        x_t0 = base.invert_x0(dressed, z_sem, route)
+    if controls.variation:
+        x_t0 = _vary(dressed, x_t0, route, controls.variation, seeds)
+    z_edited = None
+    if edits:
+        shifts = [edit(base.squeeze(dressed), z_sem) - z_sem for edit in edits]
+        z_edited = z_sem + torch.stack(shifts).sum(0)
+    with precision:
+        decoded = decode(
+            model,
+            inputs,
+            x_t0,
+            z_sem,
+            route,
+            z_edited=z_edited,
+            guidance=controls.guidance,
+        )
+        with torch.no_grad():
+            pictures = base.to_picture(decoded)
+    with torch.no_grad():
+        result = pictures.float().clamp(-1, 1)
+        if floor is not None:
+            seen = base.region_maps(base.squeeze(photo)) if maps is None else maps
+            result = floor(x0, result, seen)
+    return with_colors_of(x0, result) if controls.keep_colors else result
+
+
+def _seen_small(
+    base: Base, model: StyledModel, pictures: Tensor, x0: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Region maps, if a style asks for them, and codes of pictures larger than the base's.
+
+    Both networks know faces of the base's size, so a larger picture is shown to them smaller.
+    The code is None where the picture is not larger: it is the dressed picture's own.
+    """
+    if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
+        return (base.region_maps(x0) if model.sees_regions else None), None
+    stride = base.stride
+    scale = base.image_size / min(pictures.shape[2:])
+    size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
+    small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
+    maps = base.region_maps(small) if model.sees_regions else None
+    dressed, _ = model.dressed(small, maps)
+    z_sem = base.encode_x0(base.squeeze(dressed))
+    if maps is not None:
+        full = (2 * x0.shape[2], 2 * x0.shape[3])
+        maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
+    return maps, z_sem
+
+
+def _vary(x0: Tensor, x_t0: Tensor, route: Route, variation: float, seeds: Sequence[int]) -> Tensor:
+    """Draw part of the noise in x_t0 = sqrt(ab) * x0 + sqrt(1 - ab) * eps anew."""
+    alpha_bar = route.inversion()[-1].alpha_bar_s
+    signal = alpha_bar**0.5 * x0
+    noise = SeededNoise(seeds, x0.shape[1:], x0.device)()
+    kept = (1 - variation**2) ** 0.5
+    drawn = variation * (1 - alpha_bar) ** 0.5 * noise
+    return signal + kept * (x_t0 - signal) + drawn
 
 
 def decode(

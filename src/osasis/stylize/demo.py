@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from osasis.imaging.save import save_image
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square
 from osasis.learn.learner import StepRecord, StyleLearner
+from osasis.learn.save import learn_into
 from osasis.stylize.stylizer import Stylizer
 
 CONTACT_SHEET = "contact-sheet.png"
@@ -88,15 +88,11 @@ def run_demo(out: Path, style: str | None, device: str | None) -> Generator[Step
         learner = StyleLearner(
             base, painting, PRESETS["fast"], name=picture.stem, snapshot=snapshot_file(file)
         )
-        with closing(learner.steps()) as steps:
-            yield from steps
-        learned = learner.style()
-        learned.save(file)
-        learner.finish()
+        learned = yield from learn_into(learner, file)
 
     photos = gather_faces(base.image_size, picture.stem)
     results: list[Image.Image] = []
-    for result in Stylizer(base, learned).stream(list(photos.values())):
+    for result in Stylizer(base, learned, fit="crop").stream(list(photos.values())):
         results.append(result)
         yield StepRecord("stylize", len(results), len(photos), {})
     for (name, photo), result in zip(photos.items(), results, strict=True):

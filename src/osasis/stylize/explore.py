@@ -92,7 +92,7 @@ def explore(
     """Draw every trial of `rows`, in order: its row's number, its picture."""
     for number, row in enumerate(rows):
         for trial in row.trials:
-            yield number, Stylizer(base, trial.styles, trial.controls)(photo)[0]
+            yield number, Stylizer(base, trial.styles, trial.controls, fit="crop")(photo)
 
 
 def regions_sheet(

@@ -16,13 +16,9 @@ from osasis.imaging.blend import Patch, put_back
 from osasis.imaging.faces import Face, FaceDetector
 from osasis.imaging.squares import FACES
 from osasis.imaging.video import CONTAINERS, FilmCopy, open_film, pixel_shape, read_frames, video_of
-from osasis.stylize.photo import PhotoStylizer
 from osasis.stylize.steady import Steady
-from osasis.stylize.stylizer import Stylizer
+from osasis.stylize.stylizer import WAITING_PIXELS, Stylizer
 from osasis.stylize.track import follow, smooth
-
-# frames that wait for the network together have at most so many pixels, to bound memory
-_WAITING_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -103,11 +99,10 @@ def redraw_film(
             f"no face was found in the {len(faces)} frames of {film}",
             hint="faces need to be upright and at least about 20 pixels wide",
         )
-    painter = PhotoStylizer(stylizer)
     done = 0
     with open_film(film) as opened, FilmCopy(opened, output) as copy:
         for batch in _batches(copy, places, begins, stylizer, shape):
-            for frame, pixels in _redraw(painter, batch, steady):
+            for frame, pixels in _redraw(stylizer, batch, steady):
                 copy.write(_as_stored(frame, pixels), frame.source)
             done += len(batch)
             yield FilmProgress("redraw", done, len(faces), tuple(notes))
@@ -139,7 +134,7 @@ def _batches(
         square = None if place is None else cut(pixels, place, (size, size))
         batch.append(_Frame(source, stored, pixels, square, place, number in begins))
         held = len(batch) * (stored.size + pixels.size) // 3
-        if len(batch) == stylizer.batch_size or held >= _WAITING_PIXELS:
+        if len(batch) == stylizer.batch_size or held >= WAITING_PIXELS:
             yield batch
             batch = []
     if batch:
@@ -163,12 +158,12 @@ def _as_stored(frame: _Frame, redrawn: np.ndarray) -> np.ndarray:
 
 
 def _redraw(
-    painter: PhotoStylizer, batch: list[_Frame], steady: Steady
+    stylizer: Stylizer, batch: list[_Frame], steady: Steady
 ) -> Iterator[tuple[_Frame, np.ndarray]]:
-    controls = painter.stylizer.controls
+    controls = stylizer.controls
     squares = [frame.square for frame in batch if frame.square is not None]
     # the same seed everywhere: what --variation draws stays the same from frame to frame
-    results = iter(painter.redraw(squares, [painter.stylizer.seed] * len(squares)))
+    results = iter(stylizer.redraw(squares, [stylizer.seed] * len(squares)))
     for frame in batch:
         if frame.square is None or frame.place is None:
             yield frame, frame.pixels

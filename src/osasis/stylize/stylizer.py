@@ -1,40 +1,47 @@
-"""Photos in, redrawn pictures out."""
+"""Photos in, redrawn photos out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from osasis.base import Base
+from osasis.base import Base, load_base
 from osasis.config.controls import Controls
-from osasis.device import free_memory, mixed_precision, with_room
-from osasis.diffusion.noise import SeededNoise
+from osasis.device import free_memory, with_room
 from osasis.errors import OsasisError, UserError
-from osasis.imaging.colors import with_colors_of
-from osasis.imaging.load import Picture, load_image
-from osasis.imaging.tensors import fit_square, to_images, to_tensor
-from osasis.stylize.decode import decode
+from osasis.formats.style_file import Style
+from osasis.imaging.faces import Face
+from osasis.imaging.light import darkened, exposure, lit
+from osasis.imaging.load import Picture, load_photo
+from osasis.imaging.photo_file import Photo
+from osasis.imaging.squares import Prepared, Redrawn, Squares
+from osasis.imaging.tensors import to_images, to_tensor
+from osasis.stylize.decode import redraw_pictures
 from osasis.stylize.edit import EDIT_ROUTE, Edit
 from osasis.stylize.floor import LightFloor
 from osasis.stylize.model import Styles, common_route, normalised, styled_model
 
 MAX_BATCH = 16
 BYTES_PER_PIXEL = 6_000  # measured peak of one evaluation of a patched base per pixel, rounded up
+WAITING_PIXELS = 50_000_000  # of photos that wait for the network together, to bound memory
+
+StyleName = str | Path
+"""A style's name, file, folder or repository on the Hugging Face hub."""
 
 
 class Stylizer:
     """Redraws photos in a style, a mix of styles, or with edits of what they show (METHOD 3, 4).
 
     Results do not depend on how photos are batched. Without `variation` nothing is random.
+    Threads may share `prepare` and `finish`.
 
     Args:
         base: the base the styles were learned on.
@@ -42,7 +49,7 @@ class Stylizer:
             a mix; without one, the base itself decodes.
         controls: how they are redrawn; None takes the defaults.
         edits: changes of what the photos show; they add up.
-        batch_size: photos at once; None chooses from free memory.
+        batch_size: squares of the base's size at once; None chooses from free memory.
         changes: controls by name, in place of those in `controls`.
 
     Raises:
@@ -73,7 +80,41 @@ class Stylizer:
         route = common_route(style, EDIT_ROUTE)
         self._route = base.unclipped(route if c.t0 is None else route.until(c.t0))
         self._base, self._edits, self._batch_size = base, tuple(edits), batch_size
-        self._styles = normalised(style)
+        self._style = style
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        style: StyleName | Style | Sequence[tuple[StyleName | Style, float]],
+        *,
+        base: Base | str | Path | None = None,
+        device: str | None = None,
+        controls: Controls | None = None,
+        **changes: Any,
+    ) -> Stylizer:
+        """A stylizer of a learned style, or of a mix.
+
+        Args:
+            style: name of a shipped style, style file, folder, repository on the Hugging Face
+                hub, a `Style`, or pairs of one of these and its share of the mix.
+            base: a base, its name or file; None loads the one that the style was learned on.
+            device: a torch device such as "cuda:0"; None takes the best one there is.
+            controls, changes: see `Stylizer`.
+
+        Raises:
+            UserError: no such style or base, or they do not belong together.
+        """
+        single = isinstance(style, (str, Path, Style))
+        pairs: Any = [(style, 1.0)] if single else style
+        styles = [
+            (one if isinstance(one, Style) else Style.from_pretrained(one), float(share))
+            for one, share in pairs
+        ]
+        if not styles:
+            raise UserError("there is no style", hint="give one, such as 'memling_maria'")
+        if not isinstance(base, Base):
+            base = load_base(base or styles[0][0].base, device=device)
+        return cls(base, styles, controls, **changes)
 
     @property
     def base(self) -> Base:
@@ -91,50 +132,141 @@ class Stylizer:
         return self._controls.seed
 
     @property
+    def fit(self) -> str:
+        """What of a photo it redraws: the control, with "auto" replaced by what it means here."""
+        return self._squares.fit
+
+    @property
     def batch_size(self) -> int:
-        """Photos at once: as given, or from free memory."""
+        """Squares at once: as given, or from free memory."""
         if self._batch_size is not None:
             return self._batch_size
         per_photo = BYTES_PER_PIXEL * self._base.image_size**2
         return max(1, min(MAX_BATCH, free_memory(self._base.device) // (4 * per_photo)))
 
-    def __call__(self, images: Picture | Sequence[Picture]) -> list[Image.Image]:
-        """Stylize pictures, paths or a mix of both; one result each, in order.
+    @overload
+    def __call__(
+        self, photos: Picture, controls: Controls | None = None, **changes: Any
+    ) -> Image.Image: ...
+
+    @overload
+    def __call__(
+        self, photos: Sequence[Picture], controls: Controls | None = None, **changes: Any
+    ) -> list[Image.Image]: ...
+
+    def __call__(
+        self,
+        photos: Picture | Sequence[Picture],
+        controls: Controls | None = None,
+        **changes: Any,
+    ) -> Image.Image | list[Image.Image]:
+        """Redraw a photo, or several: pictures, paths or a mix of both.
+
+        Args:
+            controls: in place of the stylizer's own.
+            changes: controls by name, for these photos alone.
 
         Returns:
-            RGB pictures of the base's size; of each photo its central square is used.
+            The whole photo as `osasis stylize` gives it, RGB, or RGBA where the photo is
+            transparent; of a list a list, in order. Photo i has the seed `seed + i`.
 
         Raises:
             UserError: a picture that cannot be read.
+            OsasisError: no face was found where one is needed.
         """
-        if isinstance(images, (str, Path, Image.Image)):
-            images = [images]
-        return list(self.stream(images))
+        if controls is not None or changes:
+            stylizer = Stylizer(
+                self._base,
+                self._style,
+                controls or self._controls,
+                edits=self._edits,
+                batch_size=self._batch_size,
+                **changes,
+            )
+            return stylizer(photos)
+        if isinstance(photos, (str, Path, Image.Image)):
+            return next(self.stream([photos]))
+        return list(self.stream(photos))
 
-    def stream(self, images: Sequence[Picture]) -> Iterator[Image.Image]:
-        """Like calling, but yields each batch's results as soon as they are there."""
-        size = self._base.image_size
-        remaining = iter(images)
-        first = 0
-        while chunk := list(islice(remaining, self.batch_size)):
-            x0 = torch.cat([to_tensor(fit_square(load_image(image), size)) for image in chunk])
-            seeds = range(self._controls.seed + first, self._controls.seed + first + len(chunk))
-            yield from to_images(self.stylize(x0, seeds=seeds))
-            first += len(chunk)
+    def stream(self, photos: Sequence[Picture]) -> Iterator[Image.Image]:
+        """Like calling with a list, but yields each batch's results as soon as they are there."""
+        waiting: list[tuple[Prepared, int]] = []
+        for index, photo in enumerate(photos):
+            prepared = self.prepare(load_photo(photo))
+            alike = not waiting or waiting[0][0].squares[0].shape == prepared.squares[0].shape
+            if not alike or self.is_full([before for before, _ in waiting]):
+                yield from self._redrawn(waiting)
+                waiting = []
+            waiting.append((prepared, self.seed + index))
+        yield from self._redrawn(waiting)
 
-    def stylize(self, x0: Tensor, *, seeds: Sequence[int] | None = None) -> Tensor:
-        """Stylize tensors.
+    def _redrawn(self, photos: Sequence[tuple[Prepared, int]]) -> Iterator[Image.Image]:
+        squares = [square for prepared, _ in photos for square in prepared.squares]
+        seeds = [seed for prepared, seed in photos for _ in prepared.squares]
+        results = self.redraw(squares, seeds)
+        for prepared, _ in photos:
+            count = len(prepared.squares)
+            yield self.finish(prepared, results[:count]).whole
+            del results[:count]
+
+    def is_full(self, waiting: Sequence[Prepared]) -> bool:
+        """Whether photos that wait are enough for one batch."""
+        pixels = sum(prepared.photo.size // 3 for prepared in waiting)
+        squares = sum(len(prepared.squares) for prepared in waiting)
+        return squares >= self.batch_size or pixels >= WAITING_PIXELS
+
+    @cached_property
+    def _squares(self) -> Squares:
+        return Squares(self._controls, self._base.canvas)
+
+    def prepare(self, photo: Photo | Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
+        """Find what of a photo is to be redrawn; see `Squares.prepare`."""
+        return self._squares.prepare(photo, faces)
+
+    def redraw(self, squares: Sequence[np.ndarray], seeds: Sequence[int]) -> list[np.ndarray]:
+        """Redraw squares (h, w, 3) uint8 of one shape, in batches.
+
+        Raises:
+            OsasisError: a result that is not a picture.
+        """
+        return [result for batch in self.batches(squares, seeds) for result in batch]
+
+    def batches(
+        self, squares: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> Iterator[list[np.ndarray]]:
+        """The same, batch after batch, so that it can be stopped between them."""
+        step = self.batch_size
+        if squares:
+            larger = squares[0].shape[0] * squares[0].shape[1] / self._base.image_size**2
+            step = max(1, int(step / larger))
+        lights = [exposure(square) for square in squares]
+        if self.fit == "tiles" and lights:  # neighbours are drawn alike
+            lights = [min(lights)] * len(lights)
+        for start in range(0, len(squares), step):
+            here = lights[start : start + step]
+            bright = map(lit, squares[start : start + step], here)
+            chunk = [to_tensor(Image.fromarray(square)) for square in bright]
+            x = self.redraw_squares(torch.cat(chunk), seeds=seeds[start : start + step])
+            drawn = [np.asarray(image) for image in to_images(x)]
+            yield [darkened(p, light) for p, light in zip(drawn, here, strict=True)]
+
+    def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
+        """Put redrawn squares back into their photo."""
+        return self._squares.finish(prepared, results)
+
+    def redraw_squares(self, x0: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Redraw tensors.
 
         Args:
             x0: (B, 3, H, W) in [-1, 1]; H and W are the base's size, or any multiples of its
                 `stride`. z_sem is then that of the picture squeezed into the base's size.
-            seeds: seed of each photo's noise; None counts from the stylizer's seed.
+            seeds: seed of each picture's noise; None counts from the stylizer's seed.
 
         Returns:
             (B, 3, H, W), clamped to [-1, 1], on the base's device.
 
         Raises:
-            OsasisError: the device has too little memory for a single photo; with more, smaller
+            OsasisError: the device has too little memory for a single square; with more, smaller
                 batches are tried first.
         """
         if seeds is None:
@@ -144,7 +276,7 @@ class Stylizer:
             starts = range(0, len(x0), at_once)
             parts = [slice(start, start + at_once) for start in starts]
             return torch.cat(
-                [self._stylize(x0[part].to(self._base.device), seeds[part]) for part in parts]
+                [self._drawn(x0[part].to(self._base.device), seeds[part]) for part in parts]
             )
 
         try:
@@ -159,72 +291,20 @@ class Stylizer:
             self._batch_size = at_once
         return pictures
 
-    def _stylize(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
-        base, model = self._base, self._model
-        precision = mixed_precision(base.device, wanted=self._controls.mixed_precision, on_cpu=True)
-        with precision:
-            photo = base.to_x0(x0).float()
-        maps, z_sem = self._seen_small(x0, photo)
-        dressed, inputs = model.dressed(photo, maps)
-        if z_sem is None:
-            z_sem = base.encode_x0(base.squeeze(dressed))
-        with precision:
-            x_t0 = base.invert_x0(dressed, z_sem, self._route)
-        if self._controls.variation:
-            x_t0 = self._vary(dressed, x_t0, seeds)
-        z_edited = None
-        if self._edits:
-            shifts = [edit(base.squeeze(dressed), z_sem) - z_sem for edit in self._edits]
-            z_edited = z_sem + torch.stack(shifts).sum(0)
-        with precision:
-            decoded = decode(
-                model,
-                inputs,
-                x_t0,
-                z_sem,
-                self._route,
-                z_edited=z_edited,
-                guidance=self._controls.guidance,
-            )
-            with torch.no_grad():
-                pictures = base.to_picture(decoded)
-        with torch.no_grad():
-            result = pictures.float().clamp(-1, 1)
-            if base.regions is not None:
-                seen = base.region_maps(base.squeeze(photo)) if maps is None else maps
-                result = self._floor(x0, result, seen)
-        return with_colors_of(x0, result) if self._controls.keep_colors else result
+    def _drawn(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
+        return redraw_pictures(
+            self._base,
+            self._model,
+            x0,
+            self._route,
+            self._controls,
+            seeds,
+            edits=self._edits,
+            floor=self._floor,
+        )
 
     @cached_property
-    def _floor(self) -> LightFloor:
-        return LightFloor(self._base, self._styles)
-
-    def _seen_small(self, pictures: Tensor, x0: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Region maps, if a style asks for them, and codes of pictures larger than the base's.
-
-        Both networks know faces of the base's size, so a larger picture is shown to them smaller.
-        The code is None where the picture is not larger: it is the dressed picture's own.
-        """
-        base, model = self._base, self._model
-        if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
-            return (base.region_maps(x0) if model.sees_regions else None), None
-        stride = base.stride
-        scale = base.image_size / min(pictures.shape[2:])
-        size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
-        small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
-        maps = base.region_maps(small) if model.sees_regions else None
-        dressed, _ = model.dressed(small, maps)
-        z_sem = base.encode_x0(base.squeeze(dressed))
-        if maps is not None:
-            full = (2 * x0.shape[2], 2 * x0.shape[3])
-            maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
-        return maps, z_sem
-
-    def _vary(self, x0: Tensor, x_t0: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Draw part of the noise in x_t0 = sqrt(ab) * x0 + sqrt(1 - ab) * eps anew."""
-        alpha_bar = self._route.inversion()[-1].alpha_bar_s
-        signal = alpha_bar**0.5 * x0
-        noise = SeededNoise(seeds, x0.shape[1:], self._base.device)()
-        kept = (1 - self._controls.variation**2) ** 0.5
-        drawn = self._controls.variation * (1 - alpha_bar) ** 0.5 * noise
-        return signal + kept * (x_t0 - signal) + drawn
+    def _floor(self) -> LightFloor | None:
+        if self._base.regions is None:
+            return None
+        return LightFloor(self._base, normalised(self._style))
