@@ -76,11 +76,13 @@ class Redrawn:
     Attributes:
         picture: RGB.
         squares: as they came from the network.
+        before: the same squares of the photo.
         faces, kept: as in `Prepared`.
     """
 
     picture: Image.Image
     squares: tuple[Image.Image, ...]
+    before: tuple[Image.Image, ...] = ()
     faces: int | None = None
     kept: Kept = Kept()
 
@@ -153,15 +155,16 @@ class Squares:
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
         squares = tuple(Image.fromarray(result) for result in results)
+        before = tuple(Image.fromarray(square) for square in prepared.squares)
         if self.fit == "crop":
-            return Redrawn(squares[0], squares, prepared.faces, prepared.kept)
+            return Redrawn(squares[0], squares, before, prepared.faces, prepared.kept)
         if not prepared.places:
             pixels = enlarge(prepared.photo, prepared.squares[0], results[0], self._controls.detail)
         else:
             parts = zip(prepared.places, prepared.squares, results, strict=True)
             patches = [Patch(*part) for part in parts]
             pixels = put_back(prepared.photo, patches, self._controls, cover=prepared.cover)
-        return Redrawn(Image.fromarray(pixels), squares, prepared.faces, prepared.kept)
+        return Redrawn(Image.fromarray(pixels), squares, before, prepared.faces, prepared.kept)
 
     def _faces(self, photo: np.ndarray, faces: Sequence[Face] | None) -> tuple[Similarity, ...]:
         if faces is None:

@@ -68,6 +68,12 @@ def _seed(photo: _Read) -> int:
     return photo_seed(photo.task.seed, photo.photo_hash)
 
 
+def _known(outcome: Outcome) -> Future[Outcome]:
+    future: Future[Outcome] = Future()
+    future.set_result(outcome)
+    return future
+
+
 class BatchRunner:
     """Redraws photos while others are read, searched for faces, put together and saved.
 
@@ -75,7 +81,8 @@ class BatchRunner:
         stylizer: what redraws.
         save: keeps a result; called in other threads.
         is_done: whether a task's result is there already, by the photo's hash.
-        begin: called for each photo that will be drawn, in order, in the caller's thread.
+        begin: called for each photo just before it is drawn, alone or with others of its batch, in
+            order, in the caller's thread.
         jobs: threads beside the network.
     """
 
@@ -102,19 +109,14 @@ class BatchRunner:
                 if not isinstance(read, _Read):
                     yield task, read
                     continue
-                try:
-                    self._begin(task, read.photo_hash)
-                except OsasisError as error:
-                    yield task, error
-                    continue
                 if waiting and (self._is_full(waiting) or waiting[0].shape != read.shape):
-                    saving.extend(self._redraw(pool, waiting))
+                    saving.extend(self._draw(pool, waiting))
                     waiting = []
                 waiting.append(read)
                 while saving and (saving[0][1].done() or len(saving) > 2 * batch_size):
                     task, future = saving.popleft()
                     yield task, future.result()
-            saving.extend(self._redraw(pool, waiting))
+            saving.extend(self._draw(pool, waiting))
             while saving:
                 task, future = saving.popleft()
                 yield task, future.result()
@@ -145,6 +147,20 @@ class BatchRunner:
         except OsasisError as error:
             return error
 
+    def _draw(
+        self, pool: ThreadPoolExecutor, photos: Sequence[_Read]
+    ) -> Iterator[tuple[Task, Future[Outcome]]]:
+        """Begin photos, and redraw those that could be."""
+        begun = []
+        for photo in photos:
+            try:
+                self._begin(photo.task, photo.photo_hash)
+            except OsasisError as error:
+                yield photo.task, _known(error)
+            else:
+                begun.append(photo)
+        yield from self._redraw(pool, begun)
+
     def _redraw(
         self, pool: ThreadPoolExecutor, photos: Sequence[_Read]
     ) -> Iterator[tuple[Task, Future[Outcome]]]:
@@ -156,9 +172,7 @@ class BatchRunner:
             results = self._stylizer.redraw(squares, seeds)
         except OsasisError as error:
             if len(photos) == 1:
-                failed: Future[Outcome] = Future()
-                failed.set_result(error)
-                yield photos[0].task, failed
+                yield photos[0].task, _known(error)
                 return
             for photo in photos:  # one of them is bad: each by itself
                 yield from self._redraw(pool, [photo])
