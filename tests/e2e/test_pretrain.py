@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ..conftest import picture
@@ -96,10 +97,7 @@ def finish(place: Path, out: str, *before: str) -> str:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    index = json.loads((folder / "state.json").read_text())
-    found: dict[str, torch.Tensor] = {}
-    for name in index["pieces"]:
-        found |= load_file(folder / name)
+    found = load_file(folder / "state.safetensors")
     return {k: v for k, v in found.items() if k.startswith(("model.", "ema."))}
 
 
@@ -120,14 +118,19 @@ def undisturbed(place: Path) -> Path:
 
 def test_a_killed_run_ends_at_the_same_weights(place: Path, undisturbed: Path) -> None:
     process = start(place, "killed")
-    index = place / "killed" / "diffae" / "state.json"
+    state = place / "killed" / "diffae" / "state.safetensors"
+
+    def images() -> int:
+        with safe_open(state, framework="pt") as file:
+            return int(file.metadata()["images"])
+
     deadline = time.monotonic() + 120
-    while not index.exists() or json.loads(index.read_text())["images"] < 40:
+    while not state.exists() or images() < 40:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert json.loads(index.read_text())["images"] < 160
+    assert images() < 160
     finish(place, "killed")
     assert_same(place / "killed" / "diffae", undisturbed / "diffae", tolerance=0)
     assert_same(place / "killed" / "latent", undisturbed / "latent", tolerance=0)
@@ -154,4 +157,4 @@ def test_a_full_disk_is_said_and_nothing_partial_is_left(place: Path) -> None:
     assert "File too large" in errors and "Traceback" not in errors
     left = list((place / "full" / "diffae").iterdir())
     assert all(p.stat().st_size <= 20_000 and not p.name.startswith(".") for p in left)
-    assert not (place / "full" / "diffae" / "state.json").exists()
+    assert not (place / "full" / "diffae" / "state.safetensors").exists()

@@ -162,7 +162,7 @@ def test_nodes_of_a_power() -> None:
     for t0 in (1, 100, 500, 1000):
         up, down = route.until(t0).inversion(), route.until(t0).decoding()
         assert up[-1].alpha_bar_s == down[0].alpha_bar_t
-        assert [s.span for s in up] == [s.span for s in reversed(down)]
+        assert [s.alpha_bar_t for s in up] == [s.alpha_bar_s for s in reversed(down)]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from osasis.hub import convert
 from osasis.models.diffae import DiffAE
 from osasis.models.encoder import EncoderConfig, SemanticEncoder
 from osasis.models.latent_net import LatentNet, LatentNetConfig
-from osasis.pretrain import state
 from osasis.pretrain.config import (
     PretrainConfig,
     TrainConfig,
@@ -129,23 +128,6 @@ def test_a_stopped_run_continues_on_the_same_trajectory(folder: Path, tmp_path: 
     resumed = [r.loss for r in (*first, *second)]
     assert resumed == pytest.approx([r.loss for r in whole], rel=1e-5)
     assert [r.learning_rate for r in (*first, *second)] == [r.learning_rate for r in whole]
-
-
-def test_the_state_lies_in_small_pieces_and_nothing_stale_stays(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(state, "PIECE_BYTES", 200_000)
-    finish(configured(folder), tmp_path, stop=3)
-    stale = tmp_path / "diffae" / "state-000000004-07.safetensors"
-    stale.write_bytes(b"of a write that was killed")
-    finish(configured(folder), tmp_path, stop=2)
-    index = json.loads((tmp_path / "diffae" / "state.json").read_text())
-    assert index["images"] == 20
-    pieces = {p.name for p in (tmp_path / "diffae").glob("*.safetensors")}
-    assert pieces == set(index["pieces"]) and len(pieces) > 3
-    largest = max(t.nbytes for t in DiffAELoss(TINY).state_dict().values())
-    for piece in pieces:
-        assert (tmp_path / "diffae" / piece).stat().st_size < max(200_000, largest) + 20_000
 
 
 def test_a_damaged_state_is_named(folder: Path, tmp_path: Path) -> None:

@@ -62,14 +62,12 @@ class Step:
         index: position of `t` on its grid.
         alpha_bar_t: alpha_bar the sample has before the move.
         alpha_bar_s: alpha_bar the sample has after the move.
-        span: timesteps that the move covers, more than 0 whichever way it goes.
     """
 
     t: int
     index: int
     alpha_bar_t: float
     alpha_bar_s: float
-    span: int
 
 
 def _checked_end(t0: int, num_steps: int, schedule: Schedule) -> int:
@@ -160,7 +158,6 @@ class TimestepGrid:
                 i,
                 self._alpha_bar(i),
                 self._alpha_bar(i + 1),
-                self.timesteps[i + 1] - self.timesteps[i],
             )
             for i in range(moves)
         ]
@@ -185,7 +182,6 @@ class TimestepGrid:
                 i,
                 self._alpha_bar(i),
                 1.0 if i == 0 else self._alpha_bar(i - 1),
-                self.timesteps[i] - (self.timesteps[i - 1] if i else -1),
             )
             for i in range(highest, lowest - 1, -1)
         ]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,8 +17,7 @@ from osasis.models.muon import Muon, muon_groups
 from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 from osasis.pretrain.config import TrainConfig
 
-PIECE_BYTES = 15 * 2**20  # of a checkpoint's files; a larger tensor is a file of its own
-INDEX = "state.json"
+STATE = "state.safetensors"
 # first and last layers, which Muon leaves to Adam
 _OUTER = {
     "diffae.unet": ("input_blocks.0.", "conv_final"),
@@ -32,7 +28,7 @@ _OUTER = {
 
 
 class TrainState:
-    """Everything an update changes; saved in pieces, restored bit for bit."""
+    """Everything an update changes; saved and restored bit for bit."""
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         self.model = model
@@ -87,26 +83,15 @@ class TrainState:
         return self.updates + self.skipped
 
     def save(self, folder: Path) -> None:
-        """Write the whole state at once or not at all: the index names the pieces that count."""
+        """Write the whole state at once or not at all."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         for name, (_, optimizer) in self.optimizers.items():
             tensors |= optimizer_tensors(optimizer, f"{name}.")
-        names = []
-        for number, piece in enumerate(_pieces(tensors)):
-            names.append(f"state-{self.images:09d}-{number:02d}.safetensors")
-            with atomic_path(folder / names[-1]) as temporary:
-                save_file({k: v.contiguous() for k, v in piece.items()}, temporary)
-        index = {
-            "images": self.images,
-            "updates": self.updates,
-            "skipped": self.skipped,
-            "pieces": names,
-        }
-        with atomic_path(folder / INDEX) as temporary:
-            temporary.write_text(json.dumps(index))
-        for stale in set(folder.glob("state-*.safetensors")) - {folder / name for name in names}:
-            stale.unlink()
+        counts = {"images": self.images, "updates": self.updates, "skipped": self.skipped}
+        metadata = {name: str(count) for name, count in counts.items()}
+        with atomic_path(folder / STATE) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.
@@ -115,7 +100,7 @@ class TrainState:
             UserError: the state belongs to another architecture.
             OsasisError: it is damaged.
         """
-        index, tensors = _read(folder)
+        counts, tensors = _read(folder)
         try:
             for prefix, module in (("model.", self.model), ("ema.", self.ema)):
                 part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
@@ -127,8 +112,8 @@ class TrainState:
             ) from error
         for name, (_, optimizer) in self.optimizers.items():
             restore_optimizer(optimizer, tensors, f"{name}.")
-        self.images, self.updates = index["images"], index["updates"]
-        self.skipped = index["skipped"]
+        self.images, self.updates = counts["images"], counts["updates"]
+        self.skipped = counts["skipped"]
 
 
 def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, tuple[float, Optimizer]]:
@@ -146,31 +131,18 @@ def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, tuple[float,
 
 def has_state(folder: Path) -> bool:
     """Whether `TrainState.save` finished there once."""
-    return (folder / INDEX).is_file()
+    return (folder / STATE).is_file()
 
 
-def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    piece: dict[str, Tensor] = {}
-    size = 0
-    for name, tensor in tensors.items():
-        if piece and size + tensor.nbytes > PIECE_BYTES:
-            yield piece
-            piece, size = {}, 0
-        piece[name] = tensor
-        size += tensor.nbytes
-    yield piece
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    tensors: dict[str, Tensor] = {}
+def _read(folder: Path) -> tuple[dict[str, int], dict[str, Tensor]]:
     try:
-        index = json.loads((folder / INDEX).read_text())
-        for name in index["pieces"]:
-            with safe_open(folder / Path(name).name, framework="pt") as file:  # type: ignore[no-untyped-call]
-                tensors |= {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        with safe_open(folder / STATE, framework="pt") as file:  # type: ignore[no-untyped-call]
+            metadata = file.metadata() or {}
+            counts = {name: int(metadata[name]) for name in ("images", "updates", "skipped")}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise OsasisError(
             f"the training state in {folder} is damaged: {error}",
             hint="delete that folder to start again, or use another with -o",
         ) from error
-    return index, tensors
+    return counts, tensors
