@@ -21,7 +21,7 @@ def main() -> None:
     photo = load_image(assets() / "photos" / PHOTO).crop(BOX)
     folder = assets() / "studio"
     stylizer = osasis.Stylizer(base, style)
-    drawn = osasis.PhotoStylizer(stylizer)(photo)[0]
+    drawn = stylizer(photo)
     square = Studio(base).example
     rows = plan(base, [(style, 1.0), (osasis.load_style("renoir_seashore"), 1.0)], ("mix",))
     rows = plan(base, [(style, 1.0)], ("strength", "t0", "variation")) + rows
