@@ -15,6 +15,7 @@ from osasis.files import snapshot_file
 from osasis.formats.style_file import Style
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.save import free_path
+from osasis.imaging.style_crop import cropped
 from osasis.learn.content import squares_of
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
@@ -67,7 +68,7 @@ def learn_style(
     """Learn a style from one picture.
 
     Args:
-        picture: path or picture; its central square is used.
+        picture: path or picture, cut as `osasis learn` cuts it: see `cropped`.
         base: see `load_base`; None loads the embedded one.
         preset: "fast", "paper", "release", or a configuration.
         photos: photos to learn on, such as those that are to be redrawn; as many are used as the
@@ -92,11 +93,12 @@ def learn_style(
     if name is None:
         name = "" if isinstance(picture, Image.Image) else Path(picture).stem
     base = base or load_base()
+    image, _ = cropped(load_image(picture), None, faces=base.canvas.faces)
     squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
     target = None if output is None else Path(output)
     learner = StyleLearner(
         base,
-        load_image(picture),
+        image,
         preset,
         seed=seed,
         name=name,
