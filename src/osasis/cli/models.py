@@ -264,8 +264,8 @@ def _to_style(asked: ConvertOptions, file: Path, output: Path, name: str) -> Non
 
 def _to_released(asked: ConvertOptions, given: Path) -> None:
     from osasis.base import load_base
-    from osasis.formats.base_file import FORMAT
     from osasis.config.catalogue import find_base
+    from osasis.formats.base_file import FORMAT
     from osasis.formats.safetensors_file import read_manifest
     from osasis.formats.style_file import load_style
     from osasis.hub.released import export_base, export_style
