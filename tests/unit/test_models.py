@@ -123,16 +123,6 @@ def test_levels_own_disjoint_parameters() -> None:
     assert {name.split(".")[0] for name in left} == {"time_embed", "middle_block", "draft"}
 
 
-@pytest.mark.parametrize("levels", [None, (0, 1)])
-def test_the_head_can_be_left_as_it_is(levels: tuple[int, ...] | None) -> None:
-    unet = UNet(replace(TINY.unet, patch_size=2))
-    with_head = unet.parameters_of_levels(levels)
-    without = unet.parameters_of_levels(levels, head=False)
-    left = {name.split(".")[0] for name in with_head.keys() - without.keys()}
-    assert left == {"conv_final"}
-    assert without.keys() < with_head.keys()
-
-
 def test_a_base_without_null_code_says_so() -> None:
     config = DiffAEConfig(TINY.unet, TINY.encoder)
     with pytest.raises(ValueError, match="null code"):
