@@ -13,7 +13,7 @@ from osasis.base import Base, load_base
 from osasis.bench.commands import Command, Ran, run_commands
 from osasis.bench.jobs import Bench, evaluations_of, peer_cost, style_cost, update_name
 from osasis.bench.measure import Job, Measured, Skipped, measure
-from osasis.bench.report import ratios
+from osasis.bench.report import print_jobs, ratios
 from osasis.bench.subjects import untrained_style
 from osasis.cli.main import main
 from osasis.config.presets import PRESETS
@@ -47,6 +47,26 @@ def test_the_command_writes_numbers(
     assert four == pytest.approx(4 * one, rel=0.02)
     said = " ".join(capsys.readouterr().out.split())
     assert f"75 evaluations with release, {of_fast} with fast" in said
+
+
+def test_the_table_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {
+        "name": update_name("release"),
+        "median": 123.456,
+        "seconds": [101.2, 145.6],
+        "cpu_median": 234.5,
+        "evaluations": 1234,
+        "share_of_peak": 0.12,
+        "peak_memory": 12345 * 2**20,
+    }
+    print_jobs("released-256", "cpu", [row])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for text in ("123", "101-146", "234", "1234", "12%", "12345"):
+        assert any(text in line for line in lines), text
 
 
 def test_what_takes_too_long_is_named(tiny_base: Base) -> None:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 
 import osasis
-from osasis.cli import controls, doctor, edit, explore, learn, main, options, photos
+from osasis.cli import app, controls, doctor, edit, explore, learn, main, options, photos
 from osasis.cli.app import Call
 from osasis.config.catalogue import configs
 from osasis.config.controls import Controls
@@ -139,6 +139,75 @@ def test_wrong_use(
     assert message in shown.err
     assert hint in shown.err
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("train a.jpg", "learn"),
+        ("video a.mp4", "film"),
+        ("stylize a.jpg --style s --strength 2", "--style-strength"),
+        ("stylize a.jpg --style s --gpu 0", "--device"),
+        ("stylize a.jpg --style s --out o", "--output"),
+        ("learn a.jpg --epochs 3", "--iterations"),
+    ],
+)
+def test_what_is_meant(line: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(line.split()) == 2
+    assert f"did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_what_other_programs_call_them_leads_somewhere() -> None:
+    assert set(main.MEANT.values()) <= {*main.COMMANDS, "--help"}
+    assert not set(main.MEANT) & set(main.COMMANDS)
+    known = {
+        name
+        for command in ("stylize", "learn")
+        for argument in app.app_of(
+            command, main.COMMANDS[command][0]
+        ).assemble_argument_collection()
+        for name in argument.names
+    }
+    assert set(app.MEANT.values()) <= known
+    assert not set(app.MEANT) & known
+
+
+def test_a_control_out_of_range_is_named_by_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["stylize", "a.jpg", "--style", "s", "--style-strength", "-1"]) == 2
+    assert "error: --style-strength must be 0 or more, got -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_options(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["completion", shell]) == 0
+    shown = capsys.readouterr().out
+    for word in ("stylize", "style-strength", "autoencoder", "tiles", "fetch"):
+        assert word in shown
+
+
+def test_bash_takes_the_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["completion", "bash"]) == 0
+    script = (
+        capsys.readouterr().out
+        + """
+COMP_WORDS=(osasis sty); COMP_CWORD=1; _osasis
+echo "${COMPREPLY[@]}"
+"""
+    )
+    done = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("stylize", "")
+
+
+def test_the_page_of_commands_needs_no_library() -> None:
+    program = (
+        "import sys; from osasis.cli import main\n"
+        "try: main.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'cyclopts', 'rich') if m in sys.modules])"
+    )
+    assert python("-c", program).stdout.splitlines()[-1] == "[]"
 
 
 def test_levels() -> None:

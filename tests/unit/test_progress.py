@@ -21,6 +21,19 @@ def test_progress_prints_a_line_now_and_then() -> None:
     assert len(lines) == 3
 
 
+def test_the_time_left_waits_until_it_is_known() -> None:
+    """The first step takes 100 s, the others one."""
+    now = 0.0
+    stream = io.StringIO()
+    with progress.Progress(stream=stream, interval=0, clock=lambda: now) as shown:
+        for done in range(5):
+            shown.update("learn", done, 10)
+            now += 1.0 if done else 100.0
+    assert [line.partition("), ")[2] for line in stream.getvalue().splitlines()] == [
+        *[""] * 3, "7 s left", "6 s left",
+    ]  # fmt: skip
+
+
 def test_progress_of_a_resumed_run_counts_from_where_it_began() -> None:
     now = 0.0
     stream = io.StringIO()

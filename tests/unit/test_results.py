@@ -109,6 +109,18 @@ def test_results_are_no_photos_wherever_they_lie(
     assert names("two") == ["me.png"]
 
 
+def test_what_changes_no_result_repeats_none(place: Path, base: tuple[str, ...], capsys) -> None:  # type: ignore[no-untyped-def]
+    """A seed of which nothing is drawn, and files called like an option's value."""
+    line = ["stylize", "me.png", "--style-image", "style.png", *base]
+    assert main(line) == 0
+    for name in ("auto", "same", "crop"):
+        Path(name).write_text("mine")
+    assert main([*line, "--seed", "7"]) == 0
+    assert "1 done before" in capsys.readouterr().out
+    assert main([*line, "--seed", "7", "--variation", "0.5"]) == 0
+    assert "done before" not in capsys.readouterr().out
+
+
 def test_one_file_for_one_photo(place: Path, base: tuple[str, ...], capsys) -> None:  # type: ignore[no-untyped-def]
     assert stylize(base, "me.png", "-o", "result.png") == 0
     assert Path("result.png").is_file() and not Path("manifest.jsonl").exists()

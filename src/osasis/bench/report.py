@@ -120,11 +120,21 @@ def processor() -> str:
 
 def print_report(numbers: dict[str, Any]) -> None:
     """The table, and what follows from it, on standard output."""
-    table = Table(title=f"{numbers['network']}, {numbers['machine']['device']}")
-    table.add_column("what", no_wrap=True)
+    print_jobs(numbers["network"], numbers["machine"]["device"], numbers["jobs"])
+    console = Console()
+    if numbers["commands"]:
+        console.print(_commands_table(numbers["commands"]))
+    for line in findings(numbers):
+        console.print(line, highlight=False)
+
+
+def print_jobs(network: str, device: str, rows: list[dict[str, Any]]) -> None:
+    """The table of what was measured, on standard output."""
+    table = Table(title=f"{network}, {device}")
+    table.add_column("what", overflow="fold")
     for column in ("s", "range", "CPU s", "evals", "of peak", "MiB"):
-        table.add_column(column, justify="right")
-    for row in numbers["jobs"]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
         share, memory = row["share_of_peak"], row["peak_memory"]
         table.add_row(
             row["name"],
@@ -135,19 +145,14 @@ def print_report(numbers: dict[str, Any]) -> None:
             "" if share is None else f"{share:.0%}",
             "" if memory is None else f"{memory / 2**20:.0f}",
         )
-    console = Console()
-    console.print(table)
-    if numbers["commands"]:
-        console.print(_commands_table(numbers["commands"]))
-    for line in findings(numbers):
-        console.print(line, highlight=False)
+    Console().print(table)
 
 
 def _commands_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="whole commands, once, start-up included")
-    table.add_column("what", no_wrap=True)
+    table.add_column("what", overflow="fold")
     for column in ("s", "CPU s", "CPU s a picture", "MiB"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         each = f"{row['cpu_seconds'] / row['count']:.3g}" if row["count"] > 1 else ""
         memory = f"{row['peak_memory'] / 2**20:.0f}"

@@ -43,7 +43,9 @@ class Progress:
         self._interval = interval
         self._clock = clock
         self._phase = ""
-        self._begun = (0.0, 0)  # time and count at which the phase was first seen
+        # time and count at which the phase was first seen, and after its first step, which is
+        # slower than the others: memory is found, kernels are compiled
+        self._begun, self._warm = (0.0, 0), (0.0, 0)
         self._printed = clock()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -67,22 +69,29 @@ class Progress:
         """Say that `done` of `total` steps of `phase` are done."""
         note = printable(note)
         if phase != self._phase:
-            self._phase, self._begun = phase, (self._clock(), done)
+            self._phase = phase
+            self._begun = self._warm = (self._clock(), done)
             if self._bar is not None:
-                self._task = self._bar.add_task(phase, total=total, completed=done, note=note)
+                self._task = self._bar.add_task(phase, total=total, note=note, left="")
+        elif self._warm == self._begun and done > self._begun[1]:
+            self._warm = (self._clock(), done)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, total=total, completed=done, note=note)
+            left = self._left(done, total)
+            self._bar.update(self._task, total=total, completed=done, note=note, left=left)
         elif self._bar is None and self._clock() - self._printed >= self._interval:
             self._printed = self._clock()
             print(self._line(done, total, note), file=self._stream, flush=True)
 
     def _line(self, done: int, total: int, note: str) -> str:
         parts = [f"{self._phase}: {done} of {total} ({done / max(1, total):.0%})"]
-        began, first = self._begun
-        if done > first:
-            left = (self._clock() - began) / (done - first) * (total - done)
-            parts.append(f"{duration(left)} left")
-        return ", ".join([*parts, note] if note else parts)
+        return ", ".join(filter(None, [*parts, self._left(done, total), note]))
+
+    def _left(self, done: int, total: int) -> str:
+        """The time that is left; empty until three steps have said how long they take."""
+        since, first = self._warm if done >= self._warm[1] + 2 else self._begun
+        if done < self._begun[1] + 3 or done >= total:
+            return ""
+        return f"{duration((self._clock() - since) / (done - first) * (total - done))} left"
 
 
 def _bar(stream: TextIO) -> RichProgress:
@@ -93,7 +102,6 @@ def _bar(stream: TextIO) -> RichProgress:
         Progress,
         TaskProgressColumn,
         TextColumn,
-        TimeRemainingColumn,
     )
 
     return Progress(
@@ -101,7 +109,7 @@ def _bar(stream: TextIO) -> RichProgress:
         BarColumn(),
         TaskProgressColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[note]}"),
         # the bar steers the terminal on purpose
         console=Console(file=getattr(stream, "terminal", stream)),
