@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from osasis.cli.main import main
+from osasis.formats.results import Results
+from osasis.imaging.save import mark_of
+from osasis.imaging.squares import Redrawn
 
 from ..conftest import picture
 
@@ -149,3 +154,25 @@ def test_crops_sheets_and_manifests_of_ones_own(place: Path, base: tuple[str, ..
     Path("ranking.png").write_bytes(Path("other.png").read_bytes())
     assert main(["density", "me.png", "other.png", *base]) == 2
     assert digest("ranking.png") == mine
+
+
+def test_two_runs_into_one_folder_at_the_same_time(tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    def run(name: str) -> list[Path]:
+        results, written = Results(tmp_path), []
+        for number in range(6):
+            key = f"{name} {number}"
+            output = results.reserve(tmp_path / "me.png", key)
+            together.wait()
+            redrawn = Redrawn(picture(number), ())
+            written.append(results.save(output, redrawn, {"key": key}, {}))
+        return written
+
+    with ThreadPoolExecutor(2) as pool:
+        written = [path for paths in pool.map(run, ("one", "other")) for path in paths]
+    assert len(set(written)) == 12
+    assert sorted(mark_of(path)["key"] for path in written) == sorted(
+        f"{name} {number}" for name in ("one", "other") for number in range(6)
+    )
+    assert len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 12
