@@ -6,6 +6,7 @@ Seeded: the same inputs each time. `OSASIS_FUZZ=20` tries twenty times as many.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import json
 import os
@@ -110,6 +111,10 @@ def pictures() -> dict[str, bytes]:
         buffer = io.BytesIO()
         picture.save(buffer, kind, **options)
         found[name] = buffer.getvalue()
+    if importlib.util.find_spec("pillow_heif") is not None:
+        buffer = io.BytesIO()
+        importlib.import_module("pillow_heif").from_pillow(image).save(buffer)
+        found["heic"] = buffer.getvalue()
     return found
 
 

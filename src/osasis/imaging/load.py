@@ -183,7 +183,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise _too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:
         raise _unknown(name, data) from error
-    except (*DECODE_ERRORS, RuntimeError) as error:
+    except DECODE_ERRORS as error:
         raise _damaged(name, error) from error
 
 

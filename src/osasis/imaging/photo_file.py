@@ -19,7 +19,10 @@ _TOP = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 
 _INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _MAKER_NOTE, _COLOR_SPACE, _WIDTH, _HEIGHT = 0x927C, 0xA001, 0xA002, 0xA003
 # what Pillow's decoders raise on damaged files
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error)
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, RuntimeError),
+    struct.error,
+)
 _MAX_EXIF = 60_000  # bytes, of 64 KB in a JPEG
 
 
