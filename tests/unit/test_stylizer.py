@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from osasis.base import Base
+from osasis.base import Base, load_base
+from osasis.config.catalogue import paintings
 from osasis.errors import OsasisError, UserError
-from osasis.formats.style_file import Style
+from osasis.formats.style_file import Style, load_style
+from osasis.imaging.load import load_image
+from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.learn.learner import StyleLearner
 from osasis.stylize.stylizer import Stylizer
 
@@ -38,6 +41,17 @@ def test_results_do_not_depend_on_the_batch(tiny_base: Base, style: Style) -> No
         assert len(alone) == len(together) == 5
         for a, b in zip(alone, together, strict=True):
             assert np.abs(pixels(a) - pixels(b)).max() <= 1
+
+
+def test_a_shipped_style_rounds_otherwise_in_a_batch_by_one_level_at_most() -> None:
+    base, learned = load_base("faces-256", device="cpu"), load_style("memling_maria")
+    photos = [load_image(path) for path in list(paintings().values())[:3]]
+    squares = torch.cat([to_tensor(fit_square(photo, base.image_size)) for photo in photos])
+    stylizer = Stylizer(base, learned)
+    together = to_images(stylizer.redraw_squares(squares))
+    alone = to_images(torch.cat([stylizer.redraw_squares(square[None]) for square in squares]))
+    for a, b in zip(alone, together, strict=True):
+        assert np.abs(pixels(a) - pixels(b)).max() <= 1
 
 
 def test_seed_matters_only_with_variation(tiny_base: Base, style: Style) -> None:

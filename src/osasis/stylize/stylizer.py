@@ -40,8 +40,8 @@ StyleName = str | Path
 class Stylizer:
     """Redraws photos in a style, a mix of styles, or with edits of what they show (METHOD 3, 4).
 
-    Results do not depend on how photos are batched. Without `variation` nothing is random.
-    Threads may share `prepare` and `finish`.
+    How photos are batched changes their rounding only, by at most one level of 255. Without
+    `variation` nothing is random. Threads may share `prepare` and `finish`.
 
     Args:
         base: the base the styles were learned on.
