@@ -105,7 +105,7 @@ def test_frames_have_the_limit_of_photos(
         limited.setattr("osasis.imaging.video.MAX_PIXELS", 60_000)
         with pytest.raises(UserError, match="256 x 254"):
             list(redraw_film(stylizer, film, tmp_path / "o.mkv"))
-    monkeypatch.setattr(film_module, "_WAITING_PIXELS", 1)  # every frame by itself
+    monkeypatch.setattr(film_module, "WAITING_PIXELS", 1)  # every frame by itself
     steps = redraw_film(stylizer, film, tmp_path / "o.mkv")
     done = [step.done for step in steps if step.phase == "redraw"]
     assert done == list(range(1, len(done) + 1))
