@@ -203,7 +203,7 @@ def test_wrong_mixes(tiny_base: Base, styles: tuple[Style, Style], tmp_path: Pat
         with pytest.raises(UserError, match="must be 0 or more"):
             Stylizer(tiny_base, a, **wrong)
     for t0 in (0, 1001):
-        with pytest.raises(UserError, match="t0 must lie in"):
+        with pytest.raises(UserError, match="t0 must lie between 1 and 1000"):
             Stylizer(tiny_base, a, t0=t0)
     other = load_base(write_tiny_base(tmp_path / "other.safetensors", seed=9))
     with pytest.raises(UserError, match="was learned on base"):

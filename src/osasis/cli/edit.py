@@ -22,9 +22,9 @@ from osasis.cli.options import (
     each,
     make_writable,
 )
-from osasis.cli.photos import Format, Photos, Told, find, report, say_told
+from osasis.cli.photos import Format, Photos, find, redraw_all, result_folder
 from osasis.cli.progress import Progress
-from osasis.errors import OsasisError, UserError
+from osasis.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from osasis.base import Base
+    from osasis.imaging.squares import Redrawn
+    from osasis.scale.shares import Shares
     from osasis.stylize.edit import Edit
     from osasis.stylize.text import Identity, TextStep
+
+
+_JOBS = 2  # threads beside the network
 
 
 @Parameter(name="*", group="edits")
@@ -106,83 +111,56 @@ def edit(
         raise UserError(
             "there is nothing to edit", hint="--attribute smiling=1.5, or --text 'a smiling face'"
         )
-    from PIL import Image
+    from osasis.scale.shares import Shares
 
-    from osasis.formats.records import file_hash, result_key
-    from osasis.formats.results import Results
-    from osasis.imaging.load import load_photo
-    from osasis.imaging.tensors import to_tensor
+    shares = Shares(device)
+    found = shares.from_main(lambda: find(photos, output))
+    make_writable(result_folder(output))
 
-    found, passed = find(photos, output)
-    paths = [each.path for each in found]
-    results = Results(output, format)
-
-    from osasis.stylize.batch import photo_seed
     from osasis.stylize.edit import EDIT_ROUTE
     from osasis.stylize.model import common_route
     from osasis.stylize.stylizer import Stylizer
 
-    base, loaded = load_styles(styles, device)
+    base, loaded = load_styles(styles, shares.device)
     guidance = guidance_of(edits, styled=bool(styles.style))
     controls = controls_of(drawing, photo, guidance=guidance)
     route = common_route(loaded, EDIT_ROUTE)
     t0 = route.t0 if controls.t0 is None else controls.t0
-    failed: list[tuple[Path, OsasisError]] = []
     stops: list[str] = []
-    told: list[tuple[Path, Told]] = []
-    skipped = 0
-    with Progress() as progress:
+    drawing_now: list[Path] = []
+    progress = Progress()
 
-        def show(step: TextStep) -> None:
-            note = f"loss {step.loss:.3f}, changed {step.lpips:.2f}"
-            progress.update(f"{path.name}: text", step.done, step.total, note)
-            if step.stopped:
-                stops.append(f"{path.name}: {step.done} updates, {note}: {step.stopped}")
+    def show(step: TextStep) -> None:
+        note, name = f"loss {step.loss:.3f}, changed {step.lpips:.2f}", drawing_now[-1].name
+        progress.update(f"{name}: text", step.done, step.total, note)
+        if step.stopped:
+            stops.append(f"{name}: {step.done} updates, {note}: {step.stopped}")
 
-        made_edits = make_edits(base, edits, t0, guidance, show)
-        stylizer = Stylizer(base, loaded, controls, edits=made_edits)
-        say_strained(controls, edits.attribute)
-        make_writable(results.folder)
-        made = made_by(base, styles, controls, format=format, edits=asdict(edits))
-        metadata = describe(base, loaded, controls) | describe_edits(edits, guidance)
-        scores = Scores(base, [name for name, _ in edits.attribute])
-        size = (base.image_size, base.image_size)
-        for index, path in enumerate(paths):
-            progress.update("edit", index, len(paths))
-            try:
-                prepared = stylizer.prepare(load_photo(path))
-                photo_hash = file_hash(path)
-                key, wanted = (
-                    result_key(photo_hash, made),
-                    results.wanted(path, found[index].folder),
-                )
-                if results.has(wanted, key):
-                    skipped += 1
-                    continue
-                reserved = results.reserve(wanted, key)
-                seeds = [photo_seed(controls.seed, photo_hash)] * len(prepared.squares)
-                edited = stylizer.redraw(prepared.squares, seeds)
-                redrawn = stylizer.finish(prepared, edited)
-                record = {
-                    "photo": found[index].name,
-                    "photo_sha256": photo_hash,
-                    **made,
-                    "key": key,
-                }
-                saved = results.save(reserved, redrawn, record, metadata)
-                told.append((path, Told(saved, saved != wanted, redrawn.faces, redrawn.kept.notes)))
-            except OsasisError as error:
-                failed.append((path, error))
-                continue
-            for before, after in zip(prepared.squares, edited, strict=True):
-                seen = [Image.fromarray(square).resize(size) for square in (before, after)]
-                scores.add(*map(to_tensor, seen))
-            progress.update("edit", index + 1, len(paths))
-    for line in [*stops, *scores.lines()]:
-        print(line)
-    say_told(told)
-    done = len(paths) - len(failed) - skipped
-    return report(done, output, failed, skipped=skipped, verb="edited", passed=passed)
+    stylizer = Stylizer(
+        base,
+        loaded,
+        controls,
+        edits=make_edits(base, edits, t0, guidance, show),
+        batch_size=None if edits.text is None else 1,  # a text is followed photo by photo
+    )
+    say_strained(controls, edits.attribute)
+    scores = Scores(base, [name for name, _ in edits.attribute])
+    return redraw_all(
+        found,
+        output,
+        stylizer,
+        made_by(base, styles, controls, format=format, edits=asdict(edits)),
+        describe(base, loaded, controls) | describe_edits(edits, guidance),
+        shares,
+        format=format,
+        jobs=_JOBS,
+        verb="edited",
+        phase="edit",
+        progress=progress,
+        begun=drawing_now.append,
+        measure=scores.add,
+        lines=lambda: [*shares.gather(stops), *scores.lines(shares)],
+    )
 
 
 def guidance_of(asked: EditOptions, *, styled: bool) -> float:
@@ -269,10 +247,14 @@ class Scores:
         self._base, self._names = base, names
         self._pairs: list[tuple[dict[str, float], dict[str, float]]] = []
 
-    def add(self, before: Tensor, after: Tensor) -> None:
-        """Measure a photo and its result, (1, 3, H, W) in [-1, 1]."""
-        if self._names:
-            self._pairs.append((self._of(before), self._of(after)))
+    def add(self, redrawn: Redrawn) -> None:
+        """Measure the squares of a photo before and after."""
+        from osasis.imaging.tensors import to_tensor
+
+        size = (self._base.image_size, self._base.image_size)
+        for pair in zip(redrawn.before, redrawn.squares, strict=True) if self._names else ():
+            before, after = (self._of(to_tensor(square.resize(size))) for square in pair)
+            self._pairs.append((before, after))
 
     def _of(self, x: Tensor) -> dict[str, float]:
         from osasis.stylize.edit import attribute_scores
@@ -280,12 +262,13 @@ class Scores:
         scores = attribute_scores(self._base, self._base.encode(x))
         return {name: float(scores[name]) for name in self._names}
 
-    def lines(self) -> list[str]:
-        """One line per attribute."""
-        count = len(self._pairs)
+    def lines(self, shares: Shares) -> list[str]:
+        """One line per attribute, of the photos of all processes."""
+        pairs = shares.gather(self._pairs)
+        count = len(pairs)
         return [
-            f"{name}: {sum(b[name] for b, _ in self._pairs) / count:+.2f} before, "
-            f"{sum(a[name] for _, a in self._pairs) / count:+.2f} after"
+            f"{name}: {sum(b[name] for b, _ in pairs) / count:+.2f} before, "
+            f"{sum(a[name] for _, a in pairs) / count:+.2f} after"
             for name in self._names
             if count
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -85,7 +85,13 @@ def redraw_all(
     *,
     format: str,
     jobs: int,
-    crops: bool,
+    crops: bool = False,
+    verb: str = "redrawn",
+    phase: str = "stylize",
+    progress: Progress | None = None,
+    begun: Callable[[Path], None] | None = None,
+    measure: Callable[[Redrawn], None] | None = None,
+    lines: Callable[[], Sequence[str]] = tuple,
 ) -> int:
     """Redraw photos, write results and manifest, say what was done; return the exit status.
 
@@ -99,6 +105,12 @@ def redraw_all(
         format: of the results.
         jobs: threads beside the network.
         crops: also keep the squares.
+        verb: what was done, for the last line.
+        phase: what is being done, for the bar.
+        progress: the bar; None makes one.
+        begun: called with each photo just before it is drawn.
+        measure: called with each result, in this thread.
+        lines: what to say before the results are named.
     """
     from osasis.formats.records import result_key
     from osasis.formats.results import Results
@@ -116,10 +128,13 @@ def redraw_all(
     names = {photo.path: photo.name for photo in photos}
     reserved: dict[Path, Path] = {}  # of each photo
     told: dict[Path, Told] = {}
+    unmeasured: dict[Path, Redrawn] = {}
     tasks = shares.take(tasks)
 
     def begin(task: Task, photo_hash: str) -> None:
         reserved[task.path] = results.reserve(task.output, result_key(photo_hash, made))
+        if begun is not None:
+            begun(task.path)
 
     def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
         record = {
@@ -131,6 +146,8 @@ def redraw_all(
         output = reserved[task.path]
         path = results.save(output, redrawn, record, metadata, crops=crops)
         told[task.path] = Told(path, path != task.output, redrawn.faces, redrawn.kept.notes)
+        if measure is not None:
+            unmeasured[task.path] = redrawn
 
     runner = BatchRunner(
         stylizer,
@@ -141,12 +158,15 @@ def redraw_all(
     )
     outcomes: list[tuple[Path, OsasisError | bool]] = []
     try:
-        with Progress() as progress:
-            progress.update("stylize", 0, len(tasks))
+        with progress or Progress() as bar:
+            bar.update(phase, 0, len(tasks))
             for task, outcome in runner.run(tasks):
                 outcomes.append((task.path, outcome))
+                result = unmeasured.pop(task.path, None)
+                if result is not None and measure is not None:
+                    measure(result)
                 if shares.is_main:
-                    progress.update("stylize", len(outcomes), len(tasks))
+                    bar.update(phase, len(outcomes), len(tasks))
     except KeyboardInterrupt:
         done = sum(not isinstance(outcome, OsasisError) for _, outcome in outcomes)
         raise KeyboardInterrupt(
@@ -154,14 +174,17 @@ def redraw_all(
         ) from None
     outcomes = shares.gather(outcomes)
     every = dict(shares.gather(list(told.items())))
+    said = lines()
     if not shares.is_main:
         return 0
+    for line in said:
+        print(line)
     say_told([(photo.path, every[photo.path]) for photo in photos if photo.path in every])
     failed = {path: outcome for path, outcome in outcomes if isinstance(outcome, OsasisError)}
     in_order = [(photo.path, failed[photo.path]) for photo in photos if photo.path in failed]
     redrawn = sum(outcome is True for _, outcome in outcomes)
     skipped = sum(o is False for _, o in outcomes)
-    return report(redrawn, output, in_order, skipped=skipped, passed=passed)
+    return report(redrawn, output, in_order, skipped=skipped, verb=verb, passed=passed)
 
 
 def say_told(told: Sequence[tuple[Path, Told]]) -> None:
