@@ -27,34 +27,22 @@ from osasis.errors import UserError
 
 WIDTH = 80
 # what people call options elsewhere
-MEANT = {
-    "--strength": "--style-strength",
-    "--weight": "--style-strength",
-    "--alpha": "--style-strength",
-    "--structure": "--lambda-spn",
-    "--spn": "--lambda-spn",
-    "--colors": "--match-color",
-    "--preserve-color": "--match-color",
-    "--out": "--output",
-    "--output-dir": "--output",
-    "--dest": "--output",
-    "--gpu": "--device",
-    "--cuda": "--device",
-    "--cpu": "--device",
-    "--model": "--base",
-    "--checkpoint": "--base",
-    "--steps": "--iterations",
-    "--epochs": "--iterations",
-    "--style-file": "--style",
-    "--content": "--photos",
-    "--overwrite": "--force",
-    "--workers": "--jobs",
-    "--crop": "--fit",
-    "--align": "--fit",
-    "--fp16": "--mixed-precision",
-    "--bf16": "--mixed-precision",
-    "--half": "--mixed-precision",
+_ELSEWHERE = {
+    "--style-strength": "--strength --weight --alpha",
+    "--lambda-spn": "--structure --spn",
+    "--output": "--out --output-dir --dest",
+    "--device": "--gpu --cuda --cpu",
+    "--base": "--model --checkpoint",
+    "--iterations": "--steps --epochs",
+    "--style": "--style-file",
+    "--photos": "--content",
+    "--force": "--overwrite",
+    "--jobs": "--workers",
+    "--fit": "--crop --align",
+    "--mixed-precision": "--fp16 --bf16 --half",
+    "--keep-colors": "--colors --preserve-color --preserve-colors",
 }
+MEANT = {word: name for name, words in _ELSEWHERE.items() for word in words.split()}
 COMMON = """\
 with every command:
   --threads N             processor cores to use (default: $OMP_NUM_THREADS, else

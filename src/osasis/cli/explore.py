@@ -48,7 +48,8 @@ def explore(
     Args:
         photo: its central square, or its face, is used
         output: the sheet (default: sheet.png, or sheet-2.png where that exists)
-        rows: which rows
+        rows: which rows, of strength,levels,codes,lambda_spn,t0,variation,seed,mix (default:
+            all)
         regions: draw what is seen as skin, hair, hat and so on in photo and style instead: where
             that is wrong, a style goes wrong
 

@@ -45,29 +45,20 @@ COMMANDS = {
     "completion": ("completion:completion", "print the completion of a shell"),
 }
 # what people call commands elsewhere
-MEANT = {
-    "train": "learn",
-    "finetune": "learn",
-    "transfer": "stylize",
-    "redraw": "stylize",
-    "apply": "stylize",
-    "convert": "models convert",
-    "video": "film",
-    "ui": "studio",
-    "gui": "studio",
-    "web": "studio",
-    "serve": "studio",
-    "list": "models list",
-    "styles": "models list",
-    "fetch": "models fetch",
-    "download": "models fetch",
-    "pull": "models fetch",
-    "benchmark": "bench",
-    "check": "doctor",
-    "compare": "evaluate",
-    "eval": "evaluate",
-    "help": "--help",
+_ELSEWHERE = {
+    "learn": "train finetune",
+    "stylize": "transfer redraw apply",
+    "models convert": "convert",
+    "film": "video",
+    "studio": "ui gui web serve",
+    "models list": "list styles",
+    "models fetch": "fetch download pull",
+    "bench": "benchmark",
+    "doctor": "check",
+    "evaluate": "compare eval",
+    "--help": "help",
 }
+MEANT = {word: name for name, words in _ELSEWHERE.items() for word in words.split()}
 
 PAGE = """\
 usage: osasis COMMAND ...

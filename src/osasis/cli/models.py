@@ -22,6 +22,9 @@ def models_list() -> int:
     Examples:
       osasis models list                      what is here, and what can be fetched
       osasis models info ffhq-256             where it comes from, its size and licence
+      osasis models path ffhq-256             where it is on this machine
+      osasis models verify                    are fetched files still what they were
+      osasis models remove ffhq-256           delete what was fetched
       osasis models fetch ffhq-256            download, check and convert the paper's base
       osasis models fetch ffhq-256 --from my_downloads/
       osasis models convert iter_200.pt --as style --base ffhq-256 --picture img1.png
