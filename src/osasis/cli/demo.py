@@ -10,7 +10,7 @@ from osasis.cli.progress import Progress, describe_losses
 
 
 def demo(
-    *, output: Output = Path("demo"), style: str = "goya_josefa", device: Device = None
+    *, output: Output = Path("demo"), style: str = "renoir_seashore", device: Device = None
 ) -> int:
     """Learn a shipped painting, then redraw a photo and five portraits in it.
 

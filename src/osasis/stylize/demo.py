@@ -23,14 +23,14 @@ from osasis.learn.save import learn_into
 from osasis.stylize.stylizer import Stylizer
 
 CONTACT_SHEET = "contact-sheet.png"
-PAINTING = "goya_josefa"
+PAINTING = "renoir_seashore"
 PHOTO = "astronaut.png"
 PHOTO_SIZE = (512, 512)
 # the face of the shipped photo as FFHQ crops faces: eyes at 0.47 of the height, 0.24 apart
 FACE_BOX = (126, 9, 322, 205)
 # shipped paintings that show a face
 PORTRAITS = (
-    "renoir_seashore",
+    "goya_josefa",
     "cezanne_peasant",
     "jacometto_nun",
     "baciccio_woman",
