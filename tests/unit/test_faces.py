@@ -8,7 +8,7 @@ from PIL import Image, ImageFilter
 
 from osasis.config.catalogue import assets
 from osasis.imaging.align import EYE_HEIGHT, Similarity, align, central_square, cut
-from osasis.imaging.faces import Face, FaceDetector
+from osasis.imaging.faces import Face, FaceDetector, judged
 
 EYES = np.array([(203, 101), (245, 101)])  # of the astronaut, as seen by eye
 
@@ -155,3 +155,16 @@ def test_one_lies_and_one_sits(astronaut: Image.Image, detector: FaceDetector) -
     photo.paste(person.rotate(90, expand=True), (370, 20))
     turns = sorted(float(np.angle(align(face, 64).a, deg=True)) for face in detector(photo))
     assert turns == pytest.approx([0, 90], abs=15)
+
+
+def test_doubtful_faces_are_counted_and_left() -> None:
+    def at(left: int, score: float) -> Face:
+        marks = tuple(
+            (left + x, 10.0 + y) for x, y in ((5, 5), (15, 5), (10, 10), (6, 15), (14, 15))
+        )
+        return Face((left, 10.0, left + 20.0, 30.0), marks, score)
+
+    upright, lying = [at(0, 0.95)], [at(2, 0.85), at(100, 0.92), at(200, 0.85), at(300, 0.72)]
+    believed, doubtful = judged([upright, lying])
+    assert [face.box[0] for face in believed] == [0, 100]
+    assert [face.box[0] for face in doubtful] == [200]

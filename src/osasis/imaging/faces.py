@@ -23,6 +23,7 @@ _TURNED_SIDE = 640  # at which faces are looked for that lie
 _MARGIN = 80
 _SAME_FACE = 0.4  # boxes of one scale and another that overlap by more are one face
 _MAX_BOXES = 20_000  # of one search, before boxes of the same face are merged: no limit in effect
+_LIKELY = 0.8  # certainty of what is said to be a doubtful face; below it are many a cushion
 _SURE = 0.9  # a lying face is sometimes taken for an upright one, with less certainty than this
 
 
@@ -73,6 +74,10 @@ class FaceDetector:
 
         Each is there once, in the direction in which it is surest.
         """
+        return self.search(image)[0]
+
+    def search(self, image: Image.Image | np.ndarray) -> tuple[list[Face], list[Face]]:
+        """The faces, and those that are too doubtful to be redrawn; see calling."""
         rgb = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
         height, width = rgb.shape[:2]
         bgr = _reduce(rgb, _LONG_SIDES[-1])[:, :, ::-1]
@@ -85,7 +90,7 @@ class FaceDetector:
             found = self._detect(np.ascontiguousarray(np.rot90(lower, -turns)))
             back = [_turn_back(face, turns, lower.shape[1], lower.shape[0]) for face in found]
             directions.append([_scaled(face, low) for face in back])
-        return sorted(_believed(directions), key=lambda face: -face.area)
+        return judged(directions)
 
     def _upright(self, bgr: np.ndarray) -> list[Face]:
         """Faces of a picture of at most the largest size."""
@@ -173,6 +178,13 @@ def _face(row: np.ndarray, margin: int) -> Face:
 
 def _scaled(face: Face, factors: np.ndarray) -> Face:
     return _from_points(_points(face) * factors, face.score)
+
+
+def judged(directions: list[list[Face]]) -> tuple[list[Face], list[Face]]:
+    """Of the faces of each direction, upright first: those to believe, and doubtful ones."""
+    believed = sorted(_believed(directions), key=lambda face: -face.area)
+    others = [face for faces in directions for face in faces if face.score >= _LIKELY]
+    return believed, _merged(believed, _surest(others))[len(believed) :]
 
 
 def _believed(directions: list[list[Face]]) -> list[Face]:

@@ -58,6 +58,7 @@ class Prepared:
         cover: whether the squares cover the photo.
         faces: how many were found, those that are not redrawn included; None where none was
             looked for.
+        doubtful: what may be faces, and is left as it is.
         kept: what of the photo's file the result takes along.
     """
 
@@ -66,6 +67,7 @@ class Prepared:
     places: tuple[Similarity, ...] = ()
     cover: bool = False
     faces: int | None = None
+    doubtful: int = 0
     kept: Kept = Kept()
 
 
@@ -128,7 +130,11 @@ class Squares:
             OsasisError: no face was found where one is needed.
         """
         whole = photo if isinstance(photo, Photo) else Photo(photo, Kept())
-        return replace(self._prepare(whole.image, faces), kept=whole.kept)
+        prepared = self._prepare(whole.image, faces)
+        notes = whole.kept.notes
+        if prepared.doubtful:
+            notes += (f"{prepared.doubtful} doubtful faces were left as they are",)
+        return replace(prepared, kept=replace(whole.kept, notes=notes))
 
     def _prepare(self, image: Image.Image, faces: Sequence[Face] | None) -> Prepared:
         photo = np.asarray(image)
@@ -137,20 +143,20 @@ class Squares:
         if self.fit == "whole":
             return Prepared(photo, (self._shrink(image),))
         cover = self.fit == "tiles"
-        found = None
+        found, doubt = None, 0
         if cover:
             places = self._tiles(image.size)
         else:
-            every = self._faces(photo, faces)
+            every, doubt = self._faces(photo, faces)
             found, places = len(every), every[: 1 if self._controls.largest_face else None]
         if self._portraits and len(places) == 1 and _is_portrait(places[0], image.size, self._size):
-            return Prepared(photo, (self._shrink(image),), faces=found)
+            return Prepared(photo, (self._shrink(image),), faces=found, doubtful=doubt)
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
             # its frame would otherwise stay a photo
             square = np.asarray(image.resize((self._size,) * 2, _LANCZOS))
-            return Prepared(photo, (square,), faces=found)
+            return Prepared(photo, (square,), faces=found, doubtful=doubt)
         squares = tuple(cut(photo, place, (self._size, self._size)) for place in places)
-        return Prepared(photo, squares, places, cover, found)
+        return Prepared(photo, squares, places, cover, found, doubt)
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
@@ -166,15 +172,19 @@ class Squares:
             pixels = put_back(prepared.photo, patches, self._controls, cover=prepared.cover)
         return Redrawn(Image.fromarray(pixels), squares, before, prepared.faces, prepared.kept)
 
-    def _faces(self, photo: np.ndarray, faces: Sequence[Face] | None) -> tuple[Similarity, ...]:
+    def _faces(
+        self, photo: np.ndarray, faces: Sequence[Face] | None
+    ) -> tuple[tuple[Similarity, ...], int]:
+        """Where the faces lie, and how many are too doubtful."""
+        doubtful: Sequence[Face] = ()
         if faces is None:
-            faces = self._detector(photo) if self._detector else []
+            faces, doubtful = self._detector.search(photo) if self._detector else ([], [])
         if not faces:
             raise OsasisError(
                 "no face was found",
                 hint="--no-align (fit='crop') redraws the central square whatever it shows",
             )
-        return tuple(align(face, self._size) for face in faces)
+        return tuple(align(face, self._size) for face in faces), len(doubtful)
 
     def _tiles(self, photo_size: tuple[int, int]) -> tuple[Similarity, ...]:
         width, height = photo_size
