@@ -331,6 +331,20 @@ def test_what_a_cut_film_still_has_is_read(tmp_path: Path) -> None:
     assert 2 <= len(list(read_frames(film, notes))) < 6
 
 
+def test_a_damaged_first_picture_stops_nothing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    film = write_plain(tmp_path / "a.mp4", noise, options={"g": "1"})
+    with av.open(str(film)) as opened:
+        first = next(opened.demux(video=0))
+        place, size = first.pos, first.size
+    data = bytearray(film.read_bytes())
+    data[place : place + size] = bytes(size)
+    film.write_bytes(data)
+    assert pixel_shape(film) == 1
+    notes: list[str] = []
+    assert len(list(read_frames(film, notes))) >= 2 and "damaged" in notes[0]
+
+
 def noisy_film(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """A moving photo, and the same with noise of its own in every frame, as a redrawing has it."""
     noise = np.random.default_rng(seed)

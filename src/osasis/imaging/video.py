@@ -127,12 +127,9 @@ class Pictures:
 
         What is damaged is passed over, as players do.
         """
-        av = require_av()
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            frames, self.damaged = [], True
-        for frame in frames:
+        frames = _decoded(packet)
+        self.damaged |= frames is None
+        for frame in frames or []:
             self._rotation = getattr(frame, "rotation", 0)
             yield from self._drawn(self._filter(frame))
         if packet.size == 0:  # the end
@@ -145,6 +142,14 @@ class Pictures:
                 pixels = tone_mapped(pixels, self._colors)
             quarters = round(self._rotation / 90)  # anticlockwise
             yield frame, np.ascontiguousarray(np.rot90(pixels, quarters))
+
+
+def _decoded(packet: Any) -> list[Any] | None:
+    """The frames that a packet completes; None where it is damaged."""
+    try:
+        return list(packet.decode())
+    except require_av().error.FFmpegError:
+        return None
 
 
 def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
@@ -186,7 +191,7 @@ def pixel_shape(path: Path) -> float:
         video = video_of(container)
         shape = float(video.codec_context.sample_aspect_ratio or 1)
         for packet in _packets(container, [video]):
-            for frame in packet.decode():
+            for frame in _decoded(packet) or []:
                 return 1 / shape if round(getattr(frame, "rotation", 0) / 90) % 2 else shape
     return shape
 
