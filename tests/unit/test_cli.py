@@ -147,6 +147,8 @@ def test_wrong_use(
         ("train a.jpg", "learn"),
         ("video a.mp4", "film"),
         ("stylize a.jpg --style s --strength 2", "--style-strength"),
+        ("stylize a.jpg --style s --intensity 2", "--style-strength"),
+        ("stylize a.jpg --style s --style-weight 2", "--style-strength"),
         ("stylize a.jpg --style s --gpu 0", "--device"),
         ("stylize a.jpg --style s --out o", "--output"),
         ("learn a.jpg --epochs 3", "--iterations"),

@@ -28,7 +28,7 @@ from osasis.errors import UserError
 WIDTH = 80
 # what people call options elsewhere
 _ELSEWHERE = {
-    "--style-strength": "--strength --weight --alpha",
+    "--style-strength": "--strength --weight --alpha --intensity --style-weight --amount",
     "--lambda-spn": "--structure --spn",
     "--output": "--out --output-dir --dest",
     "--device": "--gpu --cuda --cpu",
