@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 
 import osasis
 from osasis.cli import doctor
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "osasis"
@@ -54,7 +50,7 @@ def test_few_core_dependencies(project: dict[str, Any]) -> None:
 
 
 def test_doctor_looks_for_every_dependency(project: dict[str, Any]) -> None:
-    assert names(project["project"]["dependencies"]) - {"tomli"} == set(doctor.CORE)
+    assert names(project["project"]["dependencies"]) == set(doctor.CORE)
     extras = project["project"]["optional-dependencies"]
     assert {k: names(v) for k, v in extras.items() if k != "dev"} == {
         k: set(v) for k, v in doctor.EXTRAS.items()

@@ -66,9 +66,9 @@ class Check:
 def check_python() -> Iterator[Check]:
     """The interpreter and osasis itself."""
     version = platform.python_version()
-    fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
     yield Check(
-        "python", fits, f"{version} on {platform.platform()}", "install Python 3.10 to 3.13"
+        "python", fits, f"{version} on {platform.platform()}", "install Python 3.11 to 3.13"
     )
     yield Check("osasis", True, f"{__version__} in {assets().parent}")
 
@@ -98,8 +98,6 @@ def check_packages() -> Iterator[Check]:
     """The core packages, then the extras."""
     for package, module in CORE.items():
         yield check_package(package, module)
-    if sys.version_info < (3, 11):
-        yield check_package("tomli", "tomli")
     for extra, packages in EXTRAS.items():
         for package, module in packages.items():
             yield check_package(package, module, extra=extra)

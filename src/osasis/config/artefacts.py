@@ -6,19 +6,15 @@ import difflib
 import json
 import os
 import re
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import tomllib
+
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 KINDS = ("file", "folder", "tensors", "checkpoint", "base", "lpips", "adain", "page")
 PLACE_KINDS = ("hub", "url", "drive", "page")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import typing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
+
+import tomllib
 
 from osasis.config.catalogue import configs
 from osasis.errors import UserError
@@ -19,11 +20,6 @@ from osasis.models.diffae import DiffAEConfig
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNetConfig
 from osasis.models.unet import UNetConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 _RANGES = {
