@@ -70,7 +70,7 @@ def test_a_running_style_is_cancelled_and_goes_on(tiny_base: Base, tmp_path: Pat
 def test_what_is_wrong_is_said(client: Client) -> None:
     photo = client.upload(png(1))
     for settings, said in (
-        ({"strength": 9}, "strength must lie between 0 and 2"),
+        ({"strength": 9}, "strength must lie between 0 and 1.5"),
         ({"colour": 1}, "no setting 'colour'"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"strength": "1"}, "strength must be a number"),
