@@ -303,6 +303,7 @@ def test_calls_and_jobs_do_not_leave_memory_behind(client: Client) -> None:
     call(SESSIONS + 100)
     redraw(2)
     before = rss()
-    call(300)
+    call(600)
     redraw(8)
-    assert rss() - before < 15e6  # without a limit of sessions .12 MB for each call
+    # without a limit of sessions .12 MB for each call, 72 in all; resident memory alone swings by 20
+    assert rss() - before < 40e6
