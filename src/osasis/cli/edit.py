@@ -115,7 +115,6 @@ def edit(
 
     shares = Shares(device)
     found = shares.from_main(lambda: find(photos, output))
-    make_writable(result_folder(output))
 
     from osasis.stylize.edit import EDIT_ROUTE
     from osasis.stylize.model import common_route
@@ -143,6 +142,7 @@ def edit(
         edits=make_edits(base, edits, t0, guidance, show),
         batch_size=None if edits.text is None else 1,  # a text is followed photo by photo
     )
+    make_writable(result_folder(output))
     say_strained(controls, edits.attribute)
     scores = Scores(base, [name for name, _ in edits.attribute])
     return redraw_all(
