@@ -305,5 +305,5 @@ def test_calls_and_jobs_do_not_leave_memory_behind(client: Client) -> None:
     before = rss()
     call(600)
     redraw(8)
-    # without a limit of sessions .12 MB for each call, 72 in all; resident memory alone swings by 20
+    # without a limit of sessions .12 MB for each call, 72 in all; memory swings by 20
     assert rss() - before < 40e6
