@@ -34,8 +34,8 @@ PROGRAM = """
     import sys, time
     from osasis.cli import main, doctor
     def run():
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             time.sleep(60)
         finally:
             time.sleep(1)
