@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from osasis.base import Base, load_base
 from osasis.config.catalogue import assets
 from osasis.formats.style_file import load_style
 from osasis.imaging.light import darkened, exposure, lit
 from osasis.imaging.load import load_image
-from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.stylize.floor import LightFloor
+from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
 
@@ -52,6 +54,16 @@ def test_a_face_in_the_dark_neither_glows_nor_goes(
         result = painter.redraw([square], [0])[0]
         ratio = result[middle].mean() / square[middle].mean()
         assert 0.6 <= ratio <= 1.7, (style, light, ratio)
+
+
+def test_a_base_of_the_paper_sees_photos_as_they_are(tiny_base: Base, face: np.ndarray) -> None:
+    dark = np.rint(face[:32, :32] * 0.2).astype(np.uint8)
+    style = preview_style(tiny_base, Image.fromarray(face))
+    stylizer = Stylizer(tiny_base, style, fit="crop")
+    size = tiny_base.image_size
+    square = np.asarray(Image.fromarray(dark).resize((size, size)))
+    plain = to_images(stylizer.redraw_squares(to_tensor(Image.fromarray(square))))[0]
+    np.testing.assert_array_equal(stylizer.redraw([square], [0])[0], np.asarray(plain))
 
 
 def test_a_dark_painting_takes_no_more_than_two_fifths(base: Base, face: np.ndarray) -> None:

@@ -239,7 +239,7 @@ class Stylizer:
         if squares:
             larger = squares[0].shape[0] * squares[0].shape[1] / self._base.image_size**2
             step = max(1, int(step / larger))
-        lights = [exposure(square) for square in squares]
+        lights = [self._exposure(square) for square in squares]
         if self.fit == "tiles" and lights:  # neighbours are drawn alike
             lights = [min(lights)] * len(lights)
         for start in range(0, len(squares), step):
@@ -249,6 +249,10 @@ class Stylizer:
             x = self.redraw_squares(torch.cat(chunk), seeds=seeds[start : start + step])
             drawn = [np.asarray(image) for image in to_images(x)]
             yield [darkened(p, light) for p, light in zip(drawn, here, strict=True)]
+
+    def _exposure(self, square: np.ndarray) -> float:
+        """Gain of photos in little light; 1 without style, or on a base as the paper has it."""
+        return exposure(square) if self._style and self._base.regions is not None else 1.0
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back into their photo."""
