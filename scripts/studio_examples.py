@@ -17,13 +17,13 @@ BOX = (72, 0, 376, 304)  # head and shoulders
 
 def main() -> None:
     base = osasis.load_base()
-    style = osasis.load_style("memling_maria")
+    style = osasis.load_style("renoir_seashore")
     photo = load_image(assets() / "photos" / PHOTO).crop(BOX)
     folder = assets() / "studio"
-    stylizer = osasis.Stylizer(base, style)
+    stylizer = osasis.Stylizer(base, style, fit="whole")
     drawn = stylizer(photo)
     square = Studio(base).example
-    rows = plan(base, [(style, 1.0), (osasis.load_style("renoir_seashore"), 1.0)], ("mix",))
+    rows = plan(base, [(style, 1.0), (osasis.load_style("jacometto_nun"), 1.0)], ("mix",))
     rows = plan(base, [(style, 1.0)], ("strength", "t0", "variation")) + rows
     pictures: list[list[Image.Image]] = [[] for _ in rows]
     for row, picture in explore(base, square, rows):

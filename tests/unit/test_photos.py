@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osasis.base import Base
+from osasis.base import Base, load_base
 from osasis.config.catalogue import assets
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
@@ -310,3 +310,13 @@ def test_the_manifest_knows_what_is_done(tmp_path: Path) -> None:
     assert json.loads(lines[-1])["output"] == "c.png"
     output.unlink()
     assert not Manifest(tmp_path).has(output, key)
+
+
+def test_a_person_up_to_the_waist_is_a_portrait() -> None:
+    with Image.open(assets() / "photos" / "astronaut.png") as image:
+        person = image.convert("RGB")
+    stylizer = Stylizer(load_base())
+    assert stylizer.prepare(person).squares[0].shape == (512, 512, 3)
+    far = Image.new("RGB", (1100, 700), "gray")
+    far.paste(person, (300, 100))
+    assert stylizer.prepare(far).squares[0].shape == (256, 256, 3)

@@ -50,7 +50,7 @@ from osasis.stylize.stylizer import Stylizer
 Steps = Generator[Step, None, None]
 PREVIEW_FILE, SNAPSHOT, SHEET_FILE = "preview.webp", "snapshot.safetensors", "picture.png"
 # shipped, so that an empty page never greets anyone; scripts/studio_examples.py makes them
-EXAMPLES = ("astronaut", "astronaut-memling_maria", "astronaut-sheet")
+EXAMPLES = ("astronaut", "astronaut-renoir_seashore", "astronaut-sheet")
 _PREVIEW_SHARE = 0.12  # of learning's time, at most, goes into previews
 _AT_ONCE = 4  # squares between two looks at whether the visitor has cancelled
 _PHASES = {
