@@ -20,7 +20,7 @@ _LANCZOS = Image.Resampling.LANCZOS
 MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
 LARGEST = 1536  # pixels of a whole picture's longer side
-_FILLS = 0.35  # of the photo's shorter side, that a portrait's face takes with what is around it
+_FILLS = 0.3  # of the photo's shorter side, that a portrait's face takes with what is around it
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
 # a photo that shares this much with its aligned face, and is turned by less, is one already
 _IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
@@ -227,7 +227,7 @@ def _starts(length: int, side: float) -> list[float]:
 
 
 def _is_portrait(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:
-    """Whether the square around a face takes more than a third of the photo's shorter side."""
+    """Whether the square around a face takes more than .3 of the photo's shorter side."""
     return size / abs(place.a) > _FILLS * min(photo_size)
 
 
