@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.find import find_images
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
-from osasis.imaging.save import output_paths, save_image
+from osasis.imaging.save import check_suffix, save_image, unique_paths
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 
@@ -381,7 +381,7 @@ def test_save_below_a_file_is_reported(tmp_path: Path) -> None:
         save_image(Image.fromarray(noise()), tmp_path / "file" / "a.png")
 
 
-def test_output_paths(tmp_path: Path) -> None:
+def test_unique_paths(tmp_path: Path) -> None:
     photos = [
         Path("a/x.jpg"),
         Path("b/x.png"),
@@ -389,15 +389,15 @@ def test_output_paths(tmp_path: Path) -> None:
         Path("c/y.z.png"),
         Path("x-2.png"),
     ]
-    names = [p.name for p in output_paths(photos, tmp_path)]
+    names = [p.name for p in unique_paths(photos, tmp_path, ".png")]
     assert names == ["x.png", "x-2.png", "X-3.png", "y.z.png", "x-2-2.png"]
-    assert names == [p.name for p in output_paths(photos, tmp_path)]
+    assert names == [p.name for p in unique_paths(photos, tmp_path, ".png")]
     beside = [tmp_path / "x.png", tmp_path / "x.jpg", tmp_path / "x-2.png"]
-    outputs = output_paths(beside, tmp_path / "sub" / "..")
+    outputs = unique_paths(beside, tmp_path / "sub" / "..", ".png")
     assert [p.name for p in outputs] == ["x-3.png", "x-4.png", "x-2-2.png"]
-    assert output_paths(["a/x.jpg"], tmp_path, ".webp") == [tmp_path / "x.webp"]
+    assert unique_paths(["a/x.jpg"], tmp_path, ".webp") == [tmp_path / "x.webp"]
     with pytest.raises(UserError, match="cannot be written"):
-        output_paths(["a/x.jpg"], tmp_path, ".gif")
+        check_suffix("a/x.gif")
 
 
 def test_contact_sheet_keeps_titles_off_the_cells() -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_LUMA = (0.299, 0.587, 0.114)  # BT.601
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, BT.601
 _BRIGHTEST = 1.0  # of their strength, colours reach where the result is lighter
 _DARK = 0.05  # luma below which a photo has no colour to speak of
+
+
+def luma(pictures: Tensor) -> Tensor:
+    """Light of pictures (B, 3, H, W): (B, 1, H, W), in their range."""
+    weights = torch.tensor(LUMA, device=pictures.device)[:, None, None]
+    return (pictures * weights).sum(1, keepdim=True)
 
 
 def with_colors_of(photo: Tensor, drawn: Tensor) -> Tensor:
@@ -17,8 +23,6 @@ def with_colors_of(photo: Tensor, drawn: Tensor) -> Tensor:
     glow; clamped to [-1, 1].
     """
     own, light = (photo + 1) / 2, (drawn + 1) / 2
-    weights = torch.tensor(_LUMA, device=photo.device)[:, None, None]
-    own_luma = (own * weights).sum(1, keepdim=True)
-    luma = (light * weights).sum(1, keepdim=True)
-    scale = (luma / own_luma.clamp_min(_DARK)).clamp_max(_BRIGHTEST)
-    return ((luma + scale * (own - own_luma)) * 2 - 1).clamp(-1, 1)
+    own_luma, new_luma = luma(own), luma(light)
+    scale = (new_luma / own_luma.clamp_min(_DARK)).clamp_max(_BRIGHTEST)
+    return ((new_luma + scale * (own - own_luma)) * 2 - 1).clamp(-1, 1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from osasis.imaging.colors import LUMA
+
 _LIT = 0.4  # of white, that the lighter quarter of a photo's middle has at least in good light
 _MOST = 8.0  # gain
 _KNEE = 0.8  # of white; what becomes lighter is compressed, so that nothing is clipped
-_LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def exposure(square: np.ndarray) -> float:
@@ -20,7 +21,7 @@ def exposure(square: np.ndarray) -> float:
     """
     height, width = square.shape[:2]
     middle = square[height // 4 : -(height // 4) or None, width // 4 : -(width // 4) or None]
-    found = float(np.percentile(middle @ _LUMA, 75)) / 255
+    found = float(np.percentile(middle @ LUMA, 75)) / 255
     return min(_MOST, max(1.0, _LIT / max(found, 1e-3)))
 
 

@@ -129,26 +129,6 @@ def free_path(path: Path) -> Path:
     return next(free for free in numbered(path) if not is_taken(free))
 
 
-def output_paths(
-    photos: Sequence[str | Path],
-    folder: str | Path,
-    suffix: str = ".png",
-    *,
-    subfolders: Sequence[str | Path] | None = None,
-) -> list[Path]:
-    """Name one output in `folder` per photo: the photo's own name with the suffix `suffix`.
-
-    A name already given to an earlier photo, in whatever case, or that would be one of the photos
-    themselves, gets '-2', '-3' and so on. The same list gives the same names (engineering choice).
-    `subfolders` says in which folder below `folder` each output lies; None puts all into `folder`.
-
-    Raises:
-        UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
-    """
-    _format_of(suffix, f"'{suffix}'")
-    return unique_paths(photos, folder, suffix, subfolders=subfolders)
-
-
 def unique_paths(
     sources: Sequence[str | Path],
     folder: str | Path,
@@ -156,7 +136,12 @@ def unique_paths(
     *,
     subfolders: Sequence[str | Path] | None = None,
 ) -> list[Path]:
-    """`output_paths` for files of any kind."""
+    """Name one output in `folder` per source: the source's own name with the suffix `suffix`.
+
+    A name already given to an earlier source, in whatever case, or that would be one of the sources
+    themselves, gets '-2', '-3' and so on. The same list gives the same names (engineering choice).
+    `subfolders` says in which folder below `folder` each output lies; None puts all into `folder`.
+    """
     folder = Path(folder).expanduser()
     taken = {_identity(Path(source).expanduser()) for source in sources}
     chosen = []

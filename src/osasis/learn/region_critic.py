@@ -122,7 +122,7 @@ class RegionCritic:
             return tuple(s.rows(sources) for s in found)
 
         trust = [1.0 if r == source else BORROWED for r, source in enumerate(sources)]
-        trust[TEETH:] = [0.0] * len(trust[TEETH:])
+        trust = [0.0 if r == TEETH else known for r, known in enumerate(trust)]
         half, full = statistics(F.avg_pool2d(picture, 2)), statistics(picture)
         return StyleFeatures(half, full, torch.tensor(trust, device=picture.device))
 

@@ -48,7 +48,7 @@ from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
 Steps = Generator[Step, None, None]
-PREVIEW_FILE, SNAPSHOT, SHEET_FILE = "preview.webp", "snapshot.safetensors", "picture.png"
+PREVIEW_FILE, SNAPSHOT = "preview.webp", "snapshot.safetensors"
 # shipped, so that an empty page never greets anyone; scripts/studio_examples.py makes them
 EXAMPLES = ("astronaut", "astronaut-renoir_seashore", "astronaut-sheet")
 _PREVIEW_SHARE = 0.12  # of learning's time, at most, goes into previews

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from osasis.base import Base
 from osasis.formats.style_file import Style
+from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
 
 _KEPT = 0.6  # of a region's light
 _MOST = 4.0  # gain
-_LUMA = (0.299, 0.587, 0.114)
 
 
 class LightFloor:
@@ -25,7 +25,6 @@ class LightFloor:
 
     @torch.no_grad()
     def __init__(self, base: Base, styles: list[tuple[Style, float]]) -> None:
-        self._luma = torch.tensor(_LUMA, device=base.device).view(1, 3, 1, 1)
         self._allowed: Tensor | None = None
         for style, share in styles:
             picture = to_tensor(fit_square(style.thumbnail, base.image_size)).to(base.device)
@@ -51,7 +50,7 @@ class LightFloor:
 
     def _light(self, pictures: Tensor, maps: Tensor) -> Tensor:
         """Mean light of each region, (B, R), 0 to 1; 0 of a region that is not there."""
-        light = ((pictures + 1) / 2 * self._luma).sum(1, keepdim=True)
+        light = luma((pictures + 1) / 2)
         shares = self._to_size(maps, pictures)
         area = shares.mean((2, 3))
         found = (light * shares).mean((2, 3)) / area.clamp_min(1e-6)
