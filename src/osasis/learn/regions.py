@@ -164,6 +164,19 @@ class Wardrobe:
         """
         return maps if self.face else 1 - share_of(maps, _PARTS)
 
+    def unsaid(self, maps: Tensor) -> Tensor:
+        """How much of each place in results stays as dressed, (B, 1, H, W) in [0, `HELD`].
+
+        0 for a style with a face. One without would paint its lights and lines into eyes and
+        mouths.
+        """
+        places = share_of(maps, _PARTS)
+        if self.face:
+            return torch.zeros_like(places)
+        # two cells around them, with soft edges: regions are not exact
+        wide = F.max_pool2d(places, 5, 1, 2)
+        return HELD * F.avg_pool2d(F.pad(wide, (2, 2, 2, 2), mode="replicate"), 5, 1)
+
     def dress(self, x0: Tensor, maps: Tensor) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
 
@@ -232,6 +245,7 @@ QUIET = 0.15  # deviation of latents below which contrast is not raised in full
 LARGEST_GAIN = 2.0
 OWN_TONE = 0.5
 BORROWED_TONE = 0.9
+HELD = 0.8
 
 
 def wardrobe(x0: Tensor, maps: Tensor, usual: Tensor) -> tuple[Wardrobe, tuple[int, ...]]:

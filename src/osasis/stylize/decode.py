@@ -20,6 +20,7 @@ from osasis.models.diffae import DiffAE
 from osasis.stylize.edit import Edit
 from osasis.stylize.floor import LightFloor
 from osasis.stylize.model import StyledModel
+from osasis.stylize.smooth import smooth_flat_places
 
 
 def redraw_pictures(
@@ -47,9 +48,10 @@ def redraw_pictures(
         (B, 3, H, W), clamped to [-1, 1].
     """
     precision = mixed_precision(base.device, wanted=controls.mixed_precision, on_cpu=True)
+    seen = torch.lerp(x0, smooth_flat_places(x0), model.dressing) if model.dressing else x0
     with precision:
-        photo = base.to_x0(x0).float()
-    maps, z_sem = _seen_small(base, model, x0, photo)
+        photo = base.to_x0(seen).float()
+    maps, z_sem = _seen_small(base, model, seen, photo)
     dressed, inputs = model.dressed(photo, maps)
     if z_sem is None:
         z_sem = base.encode_x0(base.squeeze(dressed))
@@ -71,13 +73,15 @@ def redraw_pictures(
             z_edited=z_edited,
             guidance=controls.guidance,
         )
+        if maps is not None and z_edited is None:
+            decoded = model.held_to_photo(decoded, dressed, maps)
         with torch.no_grad():
             pictures = base.to_picture(decoded)
     with torch.no_grad():
         result = pictures.float().clamp(-1, 1)
         if floor is not None:
-            seen = base.region_maps(base.squeeze(photo)) if maps is None else maps
-            result = floor(x0, result, seen)
+            regions = base.region_maps(base.squeeze(photo)) if maps is None else maps
+            result = floor(x0, result, regions)
     return with_colors_of(x0, result) if controls.keep_colors else result
 
 

@@ -15,7 +15,7 @@ from osasis.diffusion.sample import SpnTerm
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
-from osasis.learn.regions import Wardrobe
+from osasis.learn.regions import Wardrobe, at_size
 from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE, copy_unet
@@ -114,6 +114,23 @@ class StyledModel:
                 moved = moved + part.share * (dressed - x0)
             inputs.append(part.wardrobe.spn_input(x0, dressed, seen))
         return x0 + self.strength * moved, tuple(inputs)
+
+    @property
+    def dressing(self) -> float:
+        """How far photos are dressed, 0 (as they are) to 1."""
+        return min(1.0, self.strength * sum(part.share for part in self.parts if part.dress))
+
+    def held_to_photo(self, decoded: Tensor, dressed: Tensor, maps: Tensor) -> Tensor:
+        """Results with eyes, brows, noses and mouths near the dressed photo's, see `Wardrobe`.
+
+        Args:
+            decoded, dressed: (B, C, h, w) results, and photos as they were inverted.
+            maps: (B, R, H, W) of their regions.
+        """
+        held = [(p.share, p.wardrobe.unsaid(maps)) for p in self.parts if p.wardrobe is not None]
+        amount = torch.stack([share * places for share, places in held]).sum(0)
+        size = (decoded.shape[2], decoded.shape[3])
+        return torch.lerp(decoded, dressed.to(decoded), at_size(amount, size))
 
     def spn_term(self, inputs: Sequence[Tensor]) -> SpnTerm | None:
         """The SPNs' term (Eqs. 12, 13), from what each part's SPN sees; None where it is 0."""

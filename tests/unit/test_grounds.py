@@ -1,0 +1,81 @@
+"""Blocks of flat grounds are not painted, and eyes stay eyes in styles without a face."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from osasis.base import Base, load_base
+from osasis.config.catalogue import assets
+from osasis.formats.style_file import load_style
+from osasis.imaging.load import load_image
+from osasis.imaging.tensors import fit_square, to_tensor
+from osasis.models.regions import REGIONS
+from osasis.stylize.model import styled_model
+from osasis.stylize.smooth import NOISE, smooth_flat_places
+from osasis.stylize.stylizer import Stylizer
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return load_base("faces-256", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def face() -> Tensor:
+    image = load_image(assets() / "photos" / "astronaut.png")
+    return to_tensor(fit_square(image.crop((150, 20, 300, 170)), 256))
+
+
+def blocks(height: float) -> Tensor:
+    """A dark ground in squares of 16 pixels, (1, 3, 256, 256), whose levels differ by `height`."""
+    levels = torch.randint(0, 2, (1, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    return (
+        (levels * height - 0.9).repeat_interleave(16, 2).repeat_interleave(16, 3).repeat(1, 3, 1, 1)
+    )
+
+
+def steps(pictures: Tensor) -> float:
+    """The largest step from one pixel to its neighbour."""
+    return float(pictures.diff(dim=3).abs().max())
+
+
+def test_flat_places_become_flat_and_edges_stay() -> None:
+    faint, strong = blocks(2 / 127.5), blocks(100 / 127.5)
+    assert steps(smooth_flat_places(faint)) < 0.3 * steps(faint)
+    assert steps(smooth_flat_places(strong)) > 0.98 * steps(strong)
+    torch.testing.assert_close(smooth_flat_places(strong), strong, atol=NOISE / 2, rtol=0)
+    assert smooth_flat_places(faint).mean() == pytest.approx(float(faint.mean()), abs=1e-3)
+
+
+def test_a_style_does_not_paint_the_blocks_of_a_compressed_ground(base: Base, face: Tensor) -> None:
+    photo = face.clone()
+    photo[..., :96] = blocks(3 / 127.5)[..., :96]  # 3 levels of 255: nobody sees them
+    plain = photo.clone()
+    plain[..., :96] = plain[..., :96].mean((2, 3), keepdim=True)
+    stylizer = Stylizer(base, load_style("renoir_seashore"))
+    with_blocks, without = stylizer.redraw_squares(torch.cat([photo, plain])).split(1)
+    ground = (..., slice(8, 248), slice(8, 64))
+    assert (with_blocks - without)[ground].std() < 0.06
+
+
+def test_eyes_stay_near_the_photos_in_a_style_without_a_face(base: Base, face: Tensor) -> None:
+    x0 = base.to_x0(face)
+    maps = base.region_maps(x0)
+    eyes = maps[:, REGIONS.index("eye")].argmax()
+    row, column = int(eyes) // maps.shape[3] // 2, int(eyes) % maps.shape[3] // 2
+    for name, held in (("hiroshige_rivers", True), ("renoir_seashore", False)):
+        model = styled_model(base, load_style(name))
+        drawn = model.held_to_photo(x0 + 1, x0, maps) - x0
+        assert (float(drawn[0, 0, row, column]) < 0.5) is held, name
+        assert float(drawn[0, 0, 0, 0]) == pytest.approx(1, abs=0.05)
+
+
+def test_strength_0_smooths_nothing(base: Base, face: Tensor) -> None:
+    photo = blocks(3 / 127.5)
+    style = load_style("renoir_seashore")
+    assert styled_model(base, [(style, 1.0)], strength=0).dressing == 0
+    stylizer = Stylizer(base, style, strength=0)
+    expected = base.to_picture(base.to_x0(photo))
+    assert (stylizer.redraw_squares(photo) - expected).abs().mean() < 0.01
