@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said(client: Client) -> None:
         ({"colour": 1}, "no setting 'colour'"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"strength": "1"}, "strength must be a number"),
-        ({"levels": "0;1"}, "levels must be"),
+        ({"style_levels": "0;1"}, "levels must be"),
         ({"attributes": {"smiling": 99}}, "smiling must lie between"),
         ({"attributes": {"tall": 1}}, "no attribute 'tall'"),
     ):

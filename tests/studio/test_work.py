@@ -54,7 +54,7 @@ def test_a_mix_with_every_control_is_what_the_library_draws(
     one, two = (service.intake.add_style_picture(visitor, picture(i), f"s{i}") for i in (1, 2))
     photo = service.intake.add_photo(visitor, picture(5), "photo")
     chosen = settings_from(
-        {"style": one.id, "second": two.id, "share": 0.25, "strength": 0.75, "levels": "0,1"}
+        {"style": one.id, "second": two.id, "share": 0.25, "strength": 0.75, "style_levels": [0, 1]}
         | {"t0": 300, "swap_codes": True, "variation": 0.5, "seed": 7, "guidance": 2.0}
     )
     [key] = results(service.studio.stylize(visitor, [photo.id], chosen))
@@ -68,12 +68,12 @@ def test_a_mix_with_every_control_is_what_the_library_draws(
     assert '"seed": 7' in drawn.text["osasis"]
 
 
-def test_structure_multiplies_each_styles_own(service: Service, tiny_style: Style) -> None:
+def test_the_factor_multiplies_each_styles_own(service: Service, tiny_style: Style) -> None:
     strong = replace(tiny_style, manifest=replace(tiny_style.manifest, lambda_spn=0.4))
     shares = [(tiny_style, 0.5), (strong, 0.5)]
     own = [style.manifest.lambda_spn for style, _ in shares]
     for factor in (1.0, 3.0, 0.0):
-        stylizer = service.studio._stylizer(shares, Settings(structure=factor))
+        stylizer = service.studio._stylizer(shares, Settings(spn_factor=factor))
         weights = [part.settings.lambda_spn for part in stylizer._model.parts]
         assert weights == pytest.approx([factor * weight for weight in own])
 

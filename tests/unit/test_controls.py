@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from osasis.config.controls import Controls, controls_from, strained
+from osasis.config.controls import Controls, strained
+from osasis.config.tables import from_table
 from osasis.errors import UserError
 
 
@@ -27,13 +28,13 @@ def test_ranges(wrong: dict[str, Any]) -> None:
 
 
 def test_tables_of_files() -> None:
-    read = controls_from({"strength": 0.5, "style_levels": [0, 1]})
+    read = from_table(Controls, {"strength": 0.5, "style_levels": [0, 1]}, what="control")
     assert read == Controls(strength=0.5, style_levels=(0, 1))
     with pytest.raises(UserError, match="no control 'strenght'") as caught:
-        controls_from({"strenght": 0.5})
+        from_table(Controls, {"strenght": 0.5}, what="control")
     assert "strength" in caught.value.hint
-    with pytest.raises(UserError, match="wrong kind"):
-        controls_from({"strength": "much"})
+    with pytest.raises(UserError, match="strength must be a number"):
+        from_table(Controls, {"strength": "much"})
 
 
 def test_what_falls_apart_is_warned_of() -> None:

@@ -24,7 +24,8 @@ from PIL import Image, features
 
 from osasis.base import load_base
 from osasis.config.catalogue import configs
-from osasis.config.controls import Controls, controls_from
+from osasis.config.controls import Controls
+from osasis.config.tables import from_table
 from osasis.errors import OsasisError
 from osasis.formats.records import MANIFEST, Manifest
 from osasis.formats.style_file import Style, load_style
@@ -246,7 +247,7 @@ def test_lists_and_controls(tmp_path: Path) -> None:
         for seed in range(250 * MORE):
             rng = random.Random(f"controls {seed}")
             table = {rng.choice(names): rng.choice(JUNK) for _ in range(2)}
-            yield f"controls {table}", lambda table=table: controls_from(table)  # type: ignore[misc]
+            yield f"controls {table}", lambda table=table: from_table(Controls, table)  # type: ignore[misc]
         parts = ("a\0b", "~nobody", "x" * 5000, "\ud800", "*[", "a" * 300, "-", "\n", "**")
         for seed in range(60 * MORE):
             rng = random.Random(f"list {seed}")
@@ -255,7 +256,7 @@ def test_lists_and_controls(tmp_path: Path) -> None:
             text = f"{tmp_path}/x{''.join(lines[:2])}"
             yield f"path {text!r:.60}", lambda text=text: find_photos([text])  # type: ignore[misc]
 
-    assert controls_from({}) == Controls()
+    assert from_table(Controls, {}) == Controls()
     check(inputs())
 
 

@@ -291,7 +291,7 @@ def test_configuration_errors(tmp_path: Path, text: str, message: str | None) ->
     path.write_text(text.replace("{faces}", faces))
     if message is None:
         path.write_text(faces.replace("[train]", "[train]\nspeed = 3"))
-        message = r"unknown settings \['speed'\]"
+        message = r"no setting 'speed' in \[train\]"
     with pytest.raises(UserError, match=message):
         load_config(path, data="anywhere")
 

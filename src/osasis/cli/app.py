@@ -22,7 +22,8 @@ from cyclopts.exceptions import (
 )
 from rich.console import Console
 
-from osasis.config.controls import FLAGS, ControlError
+from osasis.config.controls import FLAGS
+from osasis.config.tables import ValueRefused
 from osasis.errors import UserError
 
 WIDTH = 80
@@ -127,8 +128,8 @@ def parse(command: str, place: str, words: Sequence[str]) -> Call:
     more = f"osasis {command} --help explains the options"
     try:
         function, bound, _ = app.parse_args(list(words), exit_on_error=False, print_error=False)
-    except ControlError as error:
-        raise UserError(f"{flag(error.control)} {error.problem}", hint=more) from error
+    except ValueRefused as error:
+        raise UserError(f"{flag(error.field)} {error.problem}", hint=more) from error
     except UserError as error:
         raise UserError(str(error), hint=error.hint or more) from error
     except CycloptsError as error:

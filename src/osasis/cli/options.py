@@ -16,7 +16,8 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter, Token
 
-from osasis.config.controls import Blending, Drawing, Fit, Fitting, Range
+from osasis.config.controls import Blending, Drawing, Fit, Fitting
+from osasis.config.tables import Range
 from osasis.errors import UserError
 
 T = TypeVar("T")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from osasis.errors import UserError
+from osasis.config.tables import Checked, Range
 
 Fit = Literal["auto", "faces", "crop", "tiles", "whole"]
 # flags of the command line that are not the control's name with hyphens
@@ -20,69 +18,8 @@ HOLDS = {"strength": 1.5, "guidance": 3.0}
 HOLDS_AMOUNT = 2.0  # of an attribute, either way
 
 
-class ControlError(UserError):
-    """A control out of range.
-
-    Attributes:
-        control: its name.
-        problem: what is wrong, to be read after the name.
-    """
-
-    def __init__(self, control: str, problem: str) -> None:
-        super().__init__(f"{control} {problem}")
-        self.control, self.problem = control, problem
-
-
 @dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`; with `above` without `low` itself."""
-
-    low: float = 0
-    high: float = math.inf
-    above: bool = False
-
-    def problem(self, value: float) -> str:
-        """What is wrong with a value; empty where nothing is."""
-        large_enough = self.low < value if self.above else self.low <= value
-        if large_enough and value <= self.high and value != math.inf:
-            return ""
-        got = f"got {value}" + (", which is not a number" if value != value else "")
-        if self.high == math.inf:
-            return f"must be {self.low:g} or more, {got}"
-        lowest = f"above {self.low:g}, at most" if self.above else f"between {self.low:g} and"
-        return f"must lie {lowest} {self.high:g}, {got}"
-
-
-@lru_cache
-def ranges(kind: type) -> dict[str, Range]:
-    """The ranges of a dataclass's fields, by name."""
-    hints = get_type_hints(kind, include_extras=True)
-    parts = {name: get_args(hint) for name, hint in hints.items()}
-    return {n: part for n, found in parts.items() for part in found if isinstance(part, Range)}
-
-
-@lru_cache
-def _choices(kind: type) -> dict[str, tuple[Any, ...]]:
-    hints = get_type_hints(kind)
-    return {n: get_args(hint) for n, hint in hints.items() if get_origin(hint) is Literal}
-
-
-class _Checked:
-    def __post_init__(self) -> None:
-        kind: Any = type(self)
-        for name, allowed in ranges(kind).items():
-            value = getattr(self, name)
-            problem = "" if value is None else allowed.problem(value)
-            if problem:
-                raise ControlError(name, problem)
-        for name, choices in _choices(kind).items():
-            if getattr(self, name) not in choices:
-                known = ", ".join(map(repr, choices))
-                raise ControlError(name, f"must be one of {known}, got {getattr(self, name)!r}")
-
-
-@dataclass(frozen=True)
-class Drawing(_Checked):
+class Drawing(Checked):
     """How squares are drawn (METHOD 3, 4)."""
 
     strength: Annotated[float, Range()] = 1.0
@@ -110,7 +47,7 @@ class Drawing(_Checked):
 
 
 @dataclass(frozen=True)
-class Fitting(_Checked):
+class Fitting(Checked):
     """What of a photo is redrawn."""
 
     fit: Fit = "auto"
@@ -124,7 +61,7 @@ class Fitting(_Checked):
 
 
 @dataclass(frozen=True)
-class Blending(_Checked):
+class Blending(Checked):
     """How redrawn squares are put back."""
 
     detail: Annotated[float, Range(0, 1)] = 0.5
@@ -137,7 +74,7 @@ class Blending(_Checked):
 
 
 @dataclass(frozen=True)
-class Editing(_Checked):
+class Editing(Checked):
     """How edits of what a photo shows are drawn."""
 
     guidance: Annotated[float, Range()] = 1.0
@@ -150,25 +87,8 @@ class Controls(Blending, Fitting, Editing, Drawing):
     """How photos are redrawn. `dataclasses.replace` changes a control.
 
     Raises:
-        ControlError: a value out of range.
+        ValueRefused: a value out of range.
     """
-
-
-def controls_from(table: Mapping[str, Any]) -> Controls:
-    """Controls from a table of a file; what it leaves out keeps its default.
-
-    Raises:
-        UserError: an unknown name, or a value of the wrong kind or out of range.
-    """
-    known = [field.name for field in fields(Controls)]
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise UserError(f"there is no control {unknown[0]!r}", hint=f"there are {', '.join(known)}")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-    try:
-        return Controls(**values)
-    except TypeError as error:
-        raise UserError(f"a control has a value of the wrong kind: {error}") from error
 
 
 def strained(controls: Controls, amounts: Mapping[str, float] | None = None) -> list[str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -14,8 +12,9 @@ from torch import Tensor
 
 from osasis.base import Base, load_base
 from osasis.config.catalogue import find_style
-from osasis.config.controls import controls_from
+from osasis.config.controls import Controls
 from osasis.config.presets import PRESETS, LearnConfig
+from osasis.config.tables import from_table, with_table
 from osasis.errors import UserError
 from osasis.evaluate.config import EvaluationConfig, Method
 from osasis.evaluate.density import reconstruct
@@ -173,7 +172,8 @@ class Painters:
     def _redraw(
         self, method: Method, style: Style, photos: Sequence[Path]
     ) -> Iterator[Image.Image]:
-        controls = controls_from(method.options.get("stylize", {}))
+        table = method.options.get("stylize", {})
+        controls = from_table(Controls, table, what="control")
         yield from Stylizer(self.base, style, controls, fit="crop").stream(photos)
 
     def _tensor(self, photo: Path) -> Tensor:
@@ -215,30 +215,7 @@ def learn_config(method: Method) -> LearnConfig:
     config = PRESETS[method.value]
     if "embedder" in method.options:
         config = config.judged_by(str(method.options["embedder"]))
-    changed: LearnConfig = override(config, method.options.get("set", {}))
-    return changed
-
-
-def override(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A dataclass with some fields replaced, nested ones by nested tables.
-
-    Raises:
-        UserError: there is no such field, or its value is refused.
-    """
-    known = {f.name for f in fields(config)}
-    values = {}
-    for name, value in changes.items():
-        if name not in known:
-            raise UserError(f"there is no setting {name!r}", hint=f"there are {sorted(known)}")
-        before = getattr(config, name)
-        if is_dataclass(before) and isinstance(value, dict):
-            values[name] = override(before, value)
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return replace(config, **values)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return with_table(config, method.options.get("set", {}), where=method.name)
 
 
 def folder_outputs(

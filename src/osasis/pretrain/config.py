@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
-import typing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import tomllib
 
 from osasis.config.catalogue import configs
+from osasis.config.tables import Checked, Range, from_table
 from osasis.errors import UserError
 from osasis.formats.safetensors_file import MAX_NUMBER, check_sizes
 from osasis.models.autoencoder import FACTOR, AutoencoderConfig
@@ -21,25 +19,11 @@ from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNetConfig
 from osasis.models.unet import UNetConfig
 
-T = TypeVar("T")
-_RANGES = {
-    "total_images": (1, 10**12),
-    "batch_size": (1, 65536),
-    "learning_rate": (0, 10),
-    "rest_rate": (0, 10),
-    "warmup_images": (0, 10**12),
-    "anneal": (0, 1),
-    "ema_decay": (0, 1),
-    "grad_clip": (0, 1e9),
-    "null_probability": (0, 1),
-    "checkpoint_seconds": (0, 1e9),
-    "sheets": (0, 100_000),
-}
 _SECTIONS = ("unet", "encoder", "latent_net", "train", "latent")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """How one network is trained.
 
     Attributes:
@@ -59,29 +43,20 @@ class TrainConfig:
         sheets: how many sheets of samples and reconstructions are drawn over the run.
     """
 
-    total_images: int
-    batch_size: int
-    learning_rate: float
-    warmup_images: int = 2000
-    anneal: float = 0.3
-    ema_decay: float = 0.999
-    grad_clip: float = 1.0
-    null_probability: float = 0.15
+    total_images: Annotated[int, Range(1, 10**12)]
+    batch_size: Annotated[int, Range(1, 65536)]
+    learning_rate: Annotated[float, Range(0, 10)]
+    warmup_images: Annotated[int, Range(0, 10**12)] = 2000
+    anneal: Annotated[float, Range(0, 1)] = 0.3
+    ema_decay: Annotated[float, Range(0, 1)] = 0.999
+    grad_clip: Annotated[float, Range(0, 1e9)] = 1.0
+    null_probability: Annotated[float, Range(0, 1)] = 0.15
     compiled: bool = False
     mixed_precision: bool = False
-    optimizer: str = "adam"
-    rest_rate: float = 1e-3
-    checkpoint_seconds: float = 300.0
-    sheets: int = 0
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("adam", "muon"):
-            raise UserError(f"optimizer must be 'adam' or 'muon', got {self.optimizer!r}")
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise UserError(
-                    f"{name} must lie between {low:g} and {high:g}, got {getattr(self, name)}"
-                )
+    optimizer: Literal["adam", "muon"] = "adam"
+    rest_rate: Annotated[float, Range(0, 10)] = 1e-3
+    checkpoint_seconds: Annotated[float, Range(0, 1e9)] = 300.0
+    sheets: Annotated[int, Range(0, 100_000)] = 0
 
 
 @dataclass(frozen=True)
@@ -170,50 +145,6 @@ def _check_run(name: str, seed: int) -> None:
         raise UserError("seed must be a whole number from 0 to 2^63 - 1")
 
 
-def _build(cls: type[T], table: Any, where: str, **given: Any) -> T:
-    """A frozen dataclass from a table of TOML: names and types are checked, and numbers' ranges.
-
-    Args:
-        given: fields that the table does not hold.
-    """
-    if not isinstance(table, dict):
-        raise UserError(f"{where} must be a table, not {table!r:.60}")
-    hints = {k: v for k, v in typing.get_type_hints(cls).items() if k not in given}
-    known = {f.name for f in fields(cls)} & set(hints)  # type: ignore[arg-type]
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise UserError(
-            f"[{where}] has unknown settings {unknown}", hint=f"known are {sorted(known)}"
-        )
-    values = {k: _typed(v, hints[k], f"{k} of [{where}]") for k, v in table.items()}
-    try:
-        return cls(**given, **values)
-    except UserError as error:
-        raise UserError(f"[{where}] {error}", hint=error.hint) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"[{where}] is incomplete or wrong: {error}") from error
-
-
-def _typed(value: Any, hint: Any, name: str) -> Any:
-    """`value`, if it is of the type `hint`; lists become tuples, texts paths, whole numbers floats.
-
-    Raises:
-        UserError: it is not.
-    """
-    kinds = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    for kind in kinds:
-        if typing.get_origin(kind) is tuple and isinstance(value, list):
-            return tuple(_typed(entry, typing.get_args(kind)[0], name) for entry in value)
-        if kind is Path and isinstance(value, str):
-            return Path(value).expanduser()
-        if kind is float and type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-        if type(value) is kind:
-            return value
-    wanted = " or ".join(getattr(k, "__name__", str(k)) for k in kinds if k is not type(None))
-    raise UserError(f"{name} must be {wanted}, got {value!r:.60}")
-
-
 def _read(path: Path, *, nested: bool = False) -> dict[str, Any]:
     """A file's tables; `extends = "OTHER"` starts from OTHER.toml beside it."""
     try:
@@ -259,17 +190,17 @@ def load_config(
     for section in ("unet", "encoder", "latent_net"):
         check_sizes(path, raw[section], section)
     encoder = raw["encoder"] if isinstance(raw["encoder"], dict) else {}
-    parts = {
-        "model": _build(
+    parts: dict[str, Any] = {
+        "model": from_table(
             DiffAEConfig,
             raw.get("model", {}),
-            "model",
-            unet=_build(UNetConfig, raw["unet"], "unet"),
-            encoder=_build(encoder_config_class(encoder), raw["encoder"], "encoder"),
+            where="[model]",
+            unet=from_table(UNetConfig, raw["unet"], where="[unet]"),
+            encoder=from_table(encoder_config_class(encoder), raw["encoder"], where="[encoder]"),
         ),
-        "latent_net": _build(LatentNetConfig, raw["latent_net"], "latent_net"),
-        "train": _build(TrainConfig, raw["train"], "train"),
-        "latent": _build(TrainConfig, raw["latent"], "latent"),
+        "latent_net": from_table(LatentNetConfig, raw["latent_net"], where="[latent_net]"),
+        "train": from_table(TrainConfig, raw["train"], where="[train]"),
+        "latent": from_table(TrainConfig, raw["latent"], where="[latent]"),
     }
     rest = {"name": path.stem, "seed": 0}
     rest |= {k: v for k, v in raw.items() if k not in (*_SECTIONS, "model")}
@@ -281,7 +212,7 @@ def load_config(
         raise UserError(
             f"{path} does not say where the images are", hint="add data = ... or pass --data"
         )
-    return _build(PretrainConfig, rest, path.name, **parts)
+    return from_table(PretrainConfig, rest, where=path.name, **parts)
 
 
 def load_autoencoder_config(path: Path, *, data: str | None = None) -> AutoencoderRun:
@@ -293,9 +224,9 @@ def load_autoencoder_config(path: Path, *, data: str | None = None) -> Autoencod
     raw = _read(path)
     shape = raw.pop("autoencoder", {})
     check_sizes(path, shape, "autoencoder")
-    parts = {
-        "model": _build(AutoencoderConfig, shape, "autoencoder"),
-        "train": _build(TrainConfig, raw.pop("train", {}), "train"),
+    parts: dict[str, Any] = {
+        "model": from_table(AutoencoderConfig, shape, where="[autoencoder]"),
+        "train": from_table(TrainConfig, raw.pop("train", {}), where="[train]"),
     }
     rest = {"name": path.stem, "seed": 0} | raw
     if data:
@@ -304,4 +235,4 @@ def load_autoencoder_config(path: Path, *, data: str | None = None) -> Autoencod
         raise UserError(
             f"{path} does not say where the images are", hint="add data = [...] or pass --data"
         )
-    return _build(AutoencoderRun, rest, path.name, **parts)
+    return from_table(AutoencoderRun, rest, where=path.name, **parts)

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from osasis.base import Base
-from osasis.studio.settings import MAX_AMOUNT, RANGES, STYLE_LEVELS, Settings, settings_from
+from osasis.studio.settings import AMOUNTS, LIMITS, MAX_TEXT, Settings, settings_from
 
 _FITS = [
     ("every chosen face, the rest stays", "auto"),
@@ -17,7 +17,8 @@ _FITS = [
     ("everything, in overlapping squares", "tiles"),
     ("everything at once", "whole"),
 ]
-_T0 = [("as the style says", 0), *((str(t), t) for t in (100, 200, 300, 400, 500, 700, 900, 1000))]
+_OWN = "as the style says"
+_T0 = [(_OWN, _OWN), *((str(t), t) for t in (100, 200, 300, 400, 500, 700, 900, 1000))]
 
 
 @dataclass
@@ -47,6 +48,11 @@ class Controls:
         raw = dict(zip(self.settings, values[:count], strict=True))
         amounts = dict(zip(self.attributes, values[count:], strict=True))
         raw = {name: value for name, value in raw.items() if value is not None}
+        levels, t0 = raw.pop("style_levels", _OWN), raw.pop("t0", _OWN)
+        if levels != _OWN:
+            raw["style_levels"] = [] if levels == "none" else [int(n) for n in levels.split(",")]
+        if t0 != _OWN:
+            raw["t0"] = t0
         attributes = {name: amount for name, amount in amounts.items() if amount}
         return settings_from({**raw, "style": style, "attributes": attributes})
 
@@ -60,40 +66,40 @@ def add_controls(base: Base, clip_hint: str) -> Controls:
     """
     controls = Controls()
     s, plain = controls.settings, Settings()
-    s["strength"] = gr.Slider(
-        *RANGES["strength"], plain.strength, step=0.05, label="Strength",
-        info="0 is your photo as the base draws it, 1 the style as learned, more exaggerates it.",
+    s["strength"] = _slider(
+        "strength", 0.05, "Strength",
+        "0 is your photo as the base draws it, 1 the style as learned, more exaggerates it.",
     )  # fmt: skip
     with gr.Accordion("More control", open=False):
-        s["structure"] = gr.Slider(
-            0, 10, plain.structure, step=0.25, label="Structure (SPN)",
-            info="How firmly your photo's lines are held: times what the style was learned with.",
+        s["spn_factor"] = _slider(
+            "spn_factor", 0.25, "Lines (SPN)",
+            "How firmly your photo's lines are held: times what the style was learned with.",
         )  # fmt: skip
         s["t0"] = gr.Dropdown(
-            _T0, value=plain.t0, label="Freedom (t0)",
+            _T0, value=_OWN, label="Freedom (t0)",
             info="How far the photo is taken apart before it is drawn again. Less keeps more.",
         )  # fmt: skip
-        s["levels"] = gr.Dropdown(
-            _levels(base.num_levels), value=STYLE_LEVELS, label="Style levels",
+        s["style_levels"] = gr.Dropdown(
+            [_OWN, "none", *(",".join(map(str, range(n + 1))) for n in range(base.num_levels))],
+            value=_OWN, label="Style levels",
             info="Which levels of the network see the style's code. 0 draws the finest detail.",
         )  # fmt: skip
         s["swap_codes"] = gr.Checkbox(
             plain.swap_codes, label="Swap codes",
             info="The style's code where your photo's belongs, and the other way round.",
         )  # fmt: skip
-        s["variation"] = gr.Slider(
-            0, 1, plain.variation, step=0.05, label="Variation",
-            info="Part of the drawing is left to chance. 0 gives the same result every time.",
+        s["variation"] = _slider(
+            "variation", 0.05, "Variation",
+            "Part of the drawing is left to chance. 0 gives the same result every time.",
         )  # fmt: skip
         s["seed"] = gr.Number(
-            plain.seed, precision=0, minimum=0, maximum=2**31 - 1, label="Seed",
+            plain.seed, precision=0, minimum=0, maximum=LIMITS["seed"].high, label="Seed",
             info="Another seed, another chance; it counts only with variation.",
         )  # fmt: skip
         s["fit"] = gr.Dropdown(_FITS, value=plain.fit, label="What is redrawn")
-        s["detail"] = gr.Slider(
-            0, 1, plain.detail, step=0.05, label="Fine detail",
-            info="How much of your photo's own detail is added, where the base draws too few "
-            "pixels.",
+        s["detail"] = _slider(
+            "detail", 0.05, "Fine detail",
+            "How much of your photo's own detail is added, where the base draws too few pixels.",
         )  # fmt: skip
         s["match_color"] = gr.Checkbox(
             plain.match_color, label="Match colours at the edge",
@@ -101,9 +107,7 @@ def add_controls(base: Base, clip_hint: str) -> Controls:
         )  # fmt: skip
     with gr.Accordion("Mix with a second style", open=False):
         s["second"] = gr.Dropdown([("none", "")], value="", label="Second style")
-        s["share"] = gr.Slider(
-            0, 1, plain.share, step=0.05, label="Its share", info="0 is all the first style."
-        )
+        s["share"] = _slider("share", 0.05, "Its share", "0 is all the first style.")
     with gr.Accordion("Change what the photo shows", open=False):
         _edits(base, clip_hint, controls)
     return controls
@@ -112,16 +116,16 @@ def add_controls(base: Base, clip_hint: str) -> Controls:
 def _edits(base: Base, clip_hint: str, controls: Controls) -> None:
     for name in sorted(base.directions):
         controls.attributes[name] = gr.Slider(
-            -MAX_AMOUNT, MAX_AMOUNT, 0, step=0.25, label=name.capitalize().replace("_", " ")
+            AMOUNTS.low, AMOUNTS.high, 0, step=0.25, label=name.capitalize().replace("_", " ")
         )
     if base.directions:
         gr.HTML(
             '<p class="hint">1 is the way from faces without it to faces with it; below 0 goes '
             "back. Edits show more with Freedom at 1000 and Guidance above 1.</p>"
         )
-    controls.settings["guidance"] = gr.Slider(
-        *RANGES["guidance"], 0, step=0.5, label="Guidance",
-        info="How much of the edit's effect is taken. 0 chooses what was measured to suit.",
+    controls.settings["guidance"] = _slider(
+        "guidance", 0.5, "Guidance",
+        "How much of the edit's effect is taken. 0 chooses what was measured to suit.",
     )  # fmt: skip
     if clip_hint:
         gr.HTML(
@@ -130,14 +134,17 @@ def _edits(base: Base, clip_hint: str, controls: Controls) -> None:
         )
         return
     controls.settings["text"] = gr.Textbox(
-        label="What it should show", placeholder="a smiling face", max_length=200,
+        label="What it should show", placeholder="a smiling face", max_length=MAX_TEXT,
         info="Minutes a photo without a GPU.",
     )  # fmt: skip
     controls.settings["source"] = gr.Textbox(
-        Settings().source, label="What it shows", max_length=200
+        Settings().source, label="What it shows", max_length=MAX_TEXT
     )
 
 
-def _levels(count: int) -> list[tuple[str, str]]:
-    some = [",".join(map(str, range(n + 1))) for n in range(count)]
-    return [("as the style says", STYLE_LEVELS), ("none", "none"), *((text, text) for text in some)]
+def _slider(name: str, step: float, label: str, info: str) -> Any:
+    """A slider over the range of a setting, at its default."""
+    limits = LIMITS[name]
+    return gr.Slider(
+        limits.low, limits.high, getattr(Settings(), name), step=step, label=label, info=info
+    )

@@ -25,7 +25,7 @@ _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _ROWS = {
     "levels": "style levels",
     "codes": "swapped codes",
-    "lambda_spn": "structure (SPN)",
+    "lambda_spn": "lines (SPN)",
     "t0": "freedom (t0)",
 }
 POLL_SECONDS = 1.0

@@ -226,7 +226,7 @@ class Studio:
         plain = 1.0 if s.text or styles else ATTRIBUTE_GUIDANCE
         return Stylizer(
             self.base,
-            [(_with_structure(style, s.structure), share) for style, share in styles],
+            [(_with_factor(style, s.spn_factor), share) for style, share in styles],
             s.controls(plain),
             edits=edits,
             batch_size=_AT_ONCE,
@@ -304,7 +304,7 @@ class _PreviewClock:
         self._took = self._ended - self._began
 
 
-def _with_structure(style: Style, factor: float) -> Style:
+def _with_factor(style: Style, factor: float) -> Style:
     """The style with its own lambda_spn times `factor`."""
     weight = style.manifest.lambda_spn * factor
     return replace(style, manifest=replace(style.manifest, lambda_spn=weight))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from osasis.config.tables import from_table
 from osasis.errors import UserError
 from osasis.evaluate.networks import network_path, version_of
 from osasis.evaluate.peers.adain import Adain, AdainConfig, AdainNetworks
@@ -98,11 +99,4 @@ def settings(name: str, options: Mapping[str, float]) -> object:
     """
     if name not in PEERS:
         raise UserError(f"there is no peer {name!r}", hint=f"peers: {', '.join(PEERS)}")
-    known = {f.name for f in fields(PEERS[name])}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise UserError(
-            f"the peer {name} has no setting {unknown[0]!r}",
-            hint=f"it has {', '.join(sorted(known)) or 'none'}",
-        )
-    return PEERS[name](**options)
+    return from_table(PEERS[name], options, where=f"the peer {name}")
