@@ -13,7 +13,7 @@ from osasis.formats.style_file import load_style
 from osasis.imaging.light import darkened, exposure, lit
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
-from osasis.stylize.floor import LightFloor
+from osasis.stylize.light import LightFloor, region_light
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
@@ -85,6 +85,19 @@ def test_a_dark_painting_takes_no_more_than_two_fifths(base: Base, face: np.ndar
     assert light(LightFloor(base, [])(photo, (photo + 1) * 0.3 - 1, maps)) > 0.55 * light(photo)
     assert painting.mean() > -0.5  # a light one
     torch.testing.assert_close(LightFloor(base, [])(photo, photo, maps), photo)
+
+
+@pytest.mark.parametrize("style", ["renoir_seashore", "jacometto_nun"])
+def test_dark_skin_stays_dark(base: Base, face: np.ndarray, style: str) -> None:
+    fair = torch.from_numpy(face.copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    maps = base.region_maps(base.to_x0(fair))
+    size = fair.shape[2:]
+    skin = torch.nn.functional.interpolate(maps[:, [1, 3, 4, 5, 6, 7]].sum(1, keepdim=True), size)
+    dark = (fair + 1) * (1 - 0.55 * skin) - 1
+    results = Stylizer(base, load_style(_style(style))).redraw_squares(torch.cat([fair, dark]))
+    light = region_light(results, maps.expand(2, -1, -1, -1))
+    assert light[1, 1] < 0.7 * light[0, 1]
+    assert light[1, 0] == pytest.approx(float(light[0, 0]), rel=0.1)  # the ground is as it was
 
 
 def _style(name: str):  # type: ignore[no-untyped-def]

@@ -18,7 +18,7 @@ from osasis.imaging.colors import with_colors_of
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.stylize.edit import Edit
-from osasis.stylize.floor import LightFloor
+from osasis.stylize.light import LightFloor, keep_dark_skin
 from osasis.stylize.model import StyledModel
 from osasis.stylize.smooth import smooth_flat_places
 
@@ -79,6 +79,8 @@ def redraw_pictures(
             pictures = base.to_picture(decoded)
     with torch.no_grad():
         result = pictures.float().clamp(-1, 1)
+        if maps is not None and model.dressing:
+            result = keep_dark_skin(x0, result, maps, model.dressing)
         if floor is not None:
             regions = base.region_maps(base.squeeze(photo)) if maps is None else maps
             result = floor(x0, result, regions)

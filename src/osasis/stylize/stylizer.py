@@ -26,7 +26,7 @@ from osasis.imaging.squares import Prepared, Redrawn, Squares
 from osasis.imaging.tensors import to_images, to_tensor
 from osasis.stylize.decode import redraw_pictures
 from osasis.stylize.edit import EDIT_ROUTE, Edit
-from osasis.stylize.floor import LightFloor
+from osasis.stylize.light import LightFloor
 from osasis.stylize.model import Styles, common_route, normalised, styled_model
 
 MAX_BATCH = 16
