@@ -17,14 +17,16 @@ _KEPT = 0.6  # of a region's light
 _MOST = 4.0  # gain
 _USUAL = 0.57  # light of skin, mean of 64 faces of the training; deviation .12
 _OWN = 0.5  # exponent of what dark skin keeps
+_STEEPEST = 1.0  # added to the power of 1, beyond which drawings turn hard
 _SKIN = tuple(map(REGIONS.index, ("skin", "neck", "nose", "brow", "eye", "mouth", "teeth")))
 
 
 def keep_dark_skin(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1) -> Tensor:
     """Results, (B, 3, H, W) in [-1, 1], whose skin is darker where the photo's is.
 
-    Dressing by region brings skin near to the painting's. Skin of light p, below the usual u, gives
-    its face the factor (p / u) ** (amount / 2). (Engineering choice.)
+    Dressing by region brings skin near to the painting's. Of skin with light p, below the usual u,
+    the result's light l goes towards l (p / u) ** (amount / 2), by a power of each pixel's light:
+    lights stay light, so that a drawing keeps its paper. (Engineering choice.)
 
     Args:
         before: the photos, (B, 3, H, W).
@@ -32,12 +34,15 @@ def keep_dark_skin(before: Tensor, after: Tensor, maps: Tensor, amount: float = 
         maps: shares of the photos' regions, (B, R, h, w).
         amount: 0 to 1.
     """
-    skin = region_light(before, maps)[:, REGIONS.index("skin")]
+    skin = REGIONS.index("skin")
+    photo, drawn = region_light(before, maps)[:, skin], region_light(after, maps)[:, skin]
     # a photo without skin has none that could be dark
-    factor = torch.where(skin > 0, skin / _USUAL, torch.ones_like(skin)).clamp(max=1)
-    gain = factor.pow(_OWN * amount)[:, None, None, None]
+    stops = torch.where(photo > 0, photo / _USUAL, torch.ones_like(photo)).clamp(max=1).log()
+    power = (_OWN * amount * stops / drawn.clamp(0.01, 0.9).log()).clamp(max=_STEEPEST)
+    light = luma((after + 1) / 2).clamp_min(1e-3)
+    gain = light.pow(power[:, None, None, None])
     face = _to_size(share_of(maps, _SKIN), after)
-    return ((after + 1) * (1 + face * (gain - 1)) - 1).clamp(-1, 1)
+    return (after + 1) * (1 + face * (gain - 1)) - 1
 
 
 def region_light(pictures: Tensor, maps: Tensor) -> Tensor:
