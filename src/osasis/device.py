@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
 import torch
 
 from osasis.errors import UserError
 
 T = TypeVar("T")
-LAPTOP_MEMORY = 4 * 1024**3  # bytes, a usual share
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -121,13 +121,8 @@ def _memory(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return int(free), int(total)
-    found = {"MemAvailable": LAPTOP_MEMORY, "MemTotal": LAPTOP_MEMORY}  # systems without /proc
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if name in found:
-                found[name] = int(value.split()[0]) * 1024
-    return found["MemAvailable"], found["MemTotal"]
+    memory = psutil.virtual_memory()
+    return memory.available, memory.total
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -7,15 +7,10 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from osasis.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 Report = Callable[[str, int, int], None]
 """`report(phase, done, total)`, in bytes."""
@@ -82,23 +77,23 @@ def reserved(path: Path) -> Iterator[None]:
     Raises:
         UserError: another run is making it.
     """
-    if fcntl is None:
-        yield
-        return
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
     named = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()
-    lock = path.with_name(f".{named[:16]}.lock")
-    with lock.open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"another run is making {path}", hint="wait for it, or choose another -o"
-            ) from error
+    file = path.with_name(f".{named[:16]}.lock")
+    try:
+        lock = FileLock(file).acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"another run is making {path}", hint="wait for it, or choose another -o"
+        ) from error
+    with lock:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows keeps a file that is open
+                file.unlink()
 
 
 def duration(seconds: float) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import pytest
 
 from osasis.cli import progress
+from osasis.evaluate.run import Tick
+from osasis.learn.learner import StepRecord
 
 
 def test_progress_prints_a_line_now_and_then() -> None:
@@ -64,6 +67,30 @@ def test_duration(seconds: float, text: str) -> None:
     assert progress.duration(seconds) == text
 
 
-def test_losses_are_described_by_their_total() -> None:
-    assert progress.describe_losses({"total": 12.345, "l1": 1.0}) == "loss 12.3"
-    assert progress.describe_losses({}) == ""
+def test_records_are_followed_to_the_last() -> None:
+    """Losses are said by their total, ticks by their note; what makes them is closed."""
+    ended = []
+
+    def records() -> Iterator[StepRecord | Tick]:
+        try:
+            yield StepRecord("bank", 1, 1, {})
+            yield StepRecord("learn", 1, 2, {"total": 12.345, "l1": 1.0})
+            yield Tick("redraw", 1, 2, "ours, goya")
+        finally:
+            ended.append(True)
+
+    stream = io.StringIO()
+    with progress.Progress(stream=stream, interval=0) as shown:
+        last = shown.follow(records())
+    assert last == Tick("redraw", 1, 2, "ours, goya") and ended
+    assert stream.getvalue().splitlines() == [
+        "bank: 1 of 1 (100%)", "learn: 1 of 2 (50%), loss 12.3", "redraw: 1 of 2 (50%), ours, goya",
+    ]  # fmt: skip
+
+
+def test_who_stops_is_told_what_is_kept() -> None:
+    with (
+        pytest.raises(KeyboardInterrupt, match="3 are done"),
+        progress.when_stopped(lambda: "stopped; 3 are done"),
+    ):
+        raise KeyboardInterrupt

@@ -6,7 +6,7 @@ import json
 import platform
 import statistics
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def report(bench: Bench, found: list[Measured], ran: list[Ran], command: str) ->
     by_name = {m.name: m for m in found}
     return {
         "osasis": __version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "machine": {
             "platform": platform.platform(),

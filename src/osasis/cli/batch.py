@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import controls_of, load_styles, made_by
 from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
-from osasis.cli.progress import Progress
+from osasis.cli.progress import Progress, when_stopped
 from osasis.config.catalogue import find_style
 
 if TYPE_CHECKING:
@@ -111,11 +111,11 @@ def batch(
         address=address,
         retry_failed=retry_failed,
     )
-    try:
-        with closing(records):
-            counts = _follow(records)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; the same command does what is not done yet") from None
+    with (
+        when_stopped(lambda: "stopped; the same command does what is not done yet"),
+        closing(records),
+    ):
+        counts = _follow(records)
     before = f", {counts.skipped} done or set aside before" if counts.skipped else ""
     print(f"{counts.done} photos redrawn into {output}{before}")
     aside = Tables(output).reasons(_SHOWN)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 from osasis.cli.options import Device, Output, make_writable
-from osasis.cli.progress import Progress, describe_losses
+from osasis.cli.progress import Progress
+from osasis.config.catalogue import DEMO_PAINTING
 
 
 def demo(
-    *, output: Output = Path("demo"), style: str = "renoir_seashore", device: Device = None
+    *, output: Output = Path("demo"), style: str = DEMO_PAINTING, device: Device = None
 ) -> int:
     """Learn a shipped painting, then redraw a photo and five portraits in it.
 
@@ -26,10 +26,8 @@ def demo(
     make_writable(output)
     from osasis.stylize.demo import CONTACT_SHEET, run_demo
 
-    with Progress() as progress, closing(run_demo(output, style, device)) as steps:
-        for record in steps:
-            note = describe_losses(record.losses)
-            progress.update(record.phase, record.done, record.total, note)
+    with Progress() as progress:
+        progress.follow(run_demo(output, style, device))
     print(f"look at {output / CONTACT_SHEET}")
     print(f"each picture and the style file are in {output}")
     return 0

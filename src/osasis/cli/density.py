@@ -18,7 +18,7 @@ from osasis.cli.options import (
     Whole,
     make_writable,
 )
-from osasis.cli.progress import Progress
+from osasis.cli.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
@@ -116,18 +116,13 @@ def density(
 def _score(ranking: Ranking, photos: list[Path], hard: list[Path], output: Path) -> list[Ranked]:
     total = len(photos) + len(hard)
     found = []
-    try:
-        with Progress() as progress:
-            progress.update("score", 0, total)
-            for count, entry in enumerate(ranking.score(photos, hard), 1):
-                if entry is not None:
-                    found.append(entry)
-                progress.update("score", count, total)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped; the scores so far are kept beside {output}\n"
-            "hint: run the same command again to go on"
-        ) from None
+    kept = f"stopped; the scores so far are kept beside {output}\n{AGAIN}"
+    with when_stopped(lambda: kept), Progress() as progress:
+        progress.update("score", 0, total)
+        for count, entry in enumerate(ranking.score(photos, hard), 1):
+            if entry is not None:
+                found.append(entry)
+            progress.update("score", count, total)
     if not found:
         raise UserError("none of the photos could be read", hint=str(ranking.bad[0][1]))
     return found

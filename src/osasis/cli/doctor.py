@@ -19,10 +19,12 @@ from osasis.files import sha256
 # package on PyPI -> module to import; a test compares them with pyproject.toml
 CORE = {
     "cyclopts": "cyclopts",
+    "filelock": "filelock",
     "huggingface_hub": "huggingface_hub",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
+    "psutil": "psutil",
     "rich": "rich",
     "safetensors": "safetensors",
     "torch": "torch",
@@ -103,15 +105,6 @@ def check_packages() -> Iterator[Check]:
             yield check_package(package, module, extra=extra)
 
 
-def memory_bytes() -> tuple[int, int] | None:
-    """Memory in bytes, all and free; None where the system does not say."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
 def accelerators() -> list[str]:
     """Names of the devices that `--device` accepts besides the CPU."""
     import torch
@@ -126,16 +119,16 @@ def accelerators() -> list[str]:
 
 def check_machine() -> Iterator[Check]:
     """Devices, threads, memory."""
+    import psutil
     import torch
 
     yield Check(
         "cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
     )
     yield Check("accelerators", True, ", ".join(accelerators()) or "none, the CPU is used")
-    memory = memory_bytes()
-    if memory is not None:
-        total, free = (count / 2**30 for count in memory)
-        yield Check("memory", True, f"{total:.1f} GiB, {free:.1f} GiB unused")
+    memory = psutil.virtual_memory()
+    total, free = memory.total / 2**30, memory.available / 2**30
+    yield Check("memory", True, f"{total:.1f} GiB, {free:.1f} GiB free")
 
 
 def check_base() -> Iterator[Check]:

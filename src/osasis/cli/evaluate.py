@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output, Positive, command_line, make_writable
-from osasis.cli.progress import Progress
+from osasis.cli.progress import AGAIN, Progress, when_stopped
 
 
 def evaluate(
@@ -96,15 +95,9 @@ def evaluate(
     from osasis.evaluate.run import Evaluation
 
     evaluation = Evaluation(config, output, networks, choose_device(device))
-    try:
-        with Progress() as progress, closing(evaluation.steps()) as ticks:
-            for tick in ticks:
-                progress.update(tick.phase, tick.done, tick.total, tick.note)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped; everything so far is kept in {output}\n"
-            "hint: run the same command again to go on"
-        ) from None
+    kept = f"stopped; everything so far is kept in {output}\n{AGAIN}"
+    with when_stopped(lambda: kept), Progress() as progress:
+        progress.follow(evaluation.steps())
     written = write_report(evaluation, command_line(["osasis", *sys.argv[1:]]))
     print(f"wrote {', '.join(str(p) for p in written)}")
     if evaluation.skipped:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +20,7 @@ from osasis.cli.options import (
     StylesOrPreview,
     make_writable,
 )
-from osasis.cli.progress import Progress
+from osasis.cli.progress import Progress, when_stopped
 from osasis.errors import UserError
 
 
@@ -76,17 +75,10 @@ def film(
     stylizer = Stylizer(base, loaded, controls, batch_size=batch_size)
     say_strained(controls)
     config = FilmConfig(smooth=smooth, steady=steady)
-    try:
-        with (
-            Progress() as progress,
-            closing(redraw_film(stylizer, film, written, config)) as steps,
-        ):
-            for step in steps:
-                progress.update(step.phase, step.done, step.total)
-        for note in step.notes:
-            print(f"note: {note}", file=sys.stderr)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; nothing was written") from None
+    with when_stopped(lambda: "stopped; nothing was written"), Progress() as progress:
+        last = progress.follow(redraw_film(stylizer, film, written, config))
+    for note in last.notes if last else ():
+        print(f"note: {note}", file=sys.stderr)
     print(f"look at {written}")
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,7 +21,7 @@ from osasis.cli.options import (
     make_writable,
 )
 from osasis.cli.photos import report
-from osasis.cli.progress import Progress, describe_losses
+from osasis.cli.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
 
@@ -191,18 +190,9 @@ def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
     )
     written: list[Path] = []
     into = learn_into(learner, output, written.append, replace=asked.force)
-    try:
-        with Progress() as progress, closing(into) as steps:
-            for record in steps:
-                note = describe_losses(record.losses)
-                progress.update(record.phase, record.done, record.total, note)
-    except KeyboardInterrupt:
-        if not snapshot.exists():
-            raise
-        raise KeyboardInterrupt(
-            f"stopped; what is learned so far is kept in {snapshot}\n"
-            "hint: run the same command again to continue from there"
-        ) from None
+    kept = f"stopped; what is learned so far is kept in {snapshot}\n{AGAIN}"
+    with when_stopped(lambda: kept if snapshot.exists() else ""), Progress() as progress:
+        progress.follow(into)
     [output] = written
     print(f"wrote {output}")
     words = ["osasis", "stylize", "PHOTO", "--style", output]
@@ -284,11 +274,11 @@ def _learn_share(
             note = f"style {len(outcomes) + 1} of {len(tasks)}, {task.picture.stem}"
             progress.update("learn", done, len(tasks) * updates, note)
 
-    try:
+    with when_stopped(
+        lambda: (
+            f"stopped; {len(outcomes)} of {len(tasks)} styles are done, the same command goes on"
+        )
+    ):
         for outcome in collection.run(tasks, show):
             outcomes.append(outcome)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped; {len(outcomes)} of {len(tasks)} styles are done, the same command goes on"
-        ) from None
     return outcomes

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output
-from osasis.cli.progress import Progress
+from osasis.cli.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 
 Name = Annotated[str, Parameter(name="NAME", help="as `osasis models list` shows it")]
@@ -144,14 +144,9 @@ def models_fetch(
 
     if given or fetched(name) is None:
         print("\n".join(plan(name, given=bool(given))), flush=True)
-    try:
-        with Progress() as progress:
-            found = fetch(name, given or [], _megabytes(progress))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "stopped; what is downloaded so far is kept\n"
-            "hint: run the same command again to continue from there"
-        ) from None
+    kept = f"stopped; what is downloaded so far is kept\n{AGAIN}"
+    with when_stopped(lambda: kept), Progress() as progress:
+        found = fetch(name, given or [], _megabytes(progress))
     print(f"{name} is in {found}")
     if artefact(name).kind == "base":
         print(f"next: osasis learn PICTURE --base {name}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from osasis.cli.progress import Progress
+from osasis.cli.progress import Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
@@ -157,21 +157,20 @@ def redraw_all(
         begin=begin,
     )
     outcomes: list[tuple[Path, OsasisError | bool]] = []
-    try:
-        with progress or Progress() as bar:
-            bar.update(phase, 0, len(tasks))
-            for task, outcome in runner.run(tasks):
-                outcomes.append((task.path, outcome))
-                result = unmeasured.pop(task.path, None)
-                if result is not None and measure is not None:
-                    measure(result)
-                if shares.is_main:
-                    bar.update(phase, len(outcomes), len(tasks))
-    except KeyboardInterrupt:
+
+    def kept() -> str:
         done = sum(not isinstance(outcome, OsasisError) for _, outcome in outcomes)
-        raise KeyboardInterrupt(
-            f"stopped; {done} of {len(tasks)} photos are done, the same command does the rest"
-        ) from None
+        return f"stopped; {done} of {len(tasks)} photos are done, the same command does the rest"
+
+    with when_stopped(kept), progress or Progress() as bar:
+        bar.update(phase, 0, len(tasks))
+        for task, outcome in runner.run(tasks):
+            outcomes.append((task.path, outcome))
+            result = unmeasured.pop(task.path, None)
+            if result is not None and measure is not None:
+                measure(result)
+            if shares.is_main:
+                bar.update(phase, len(outcomes), len(tasks))
     outcomes = shares.gather(outcomes)
     every = dict(shares.gather(list(told.items())))
     said = lines()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output, command_line, make_writable
-from osasis.cli.progress import Progress
+from osasis.cli.progress import AGAIN, Progress, when_stopped
 from osasis.config.catalogue import autoencoder_configs, configs, find_named
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
-    from osasis.pretrain.processes import Processes
+    from osasis.pretrain.config import AutoencoderRun, PretrainConfig
     from osasis.pretrain.train import TrainRecord
 
 Config = Annotated[
@@ -71,17 +71,10 @@ def pretrain(
     """
     path = find_named(config, configs(), "configuration")
     from osasis.pretrain.config import load_config
-    from osasis.pretrain.processes import Processes
     from osasis.pretrain.run import pretrain as run
 
-    settings = load_config(path, data=data, attributes=attributes)
-    out: Path = output or Path("runs") / settings.name
-    make_writable(out)
-    processes = Processes(device)
-    _train(run(settings, out, processes=processes), processes, out)
-    if processes.is_main:
-        base = out / f"{settings.name}.safetensors"
-        print(f"wrote {base}")
+    base = _train(run, load_config(path, data=data, attributes=attributes), output, device)
+    if base is not None:
         print(f"next: {command_line(['osasis', 'learn', 'PICTURE', '--base', base])}")
         words: list[object] = ["osasis", "pretrain", "evaluate", base, "--data", "PHOTOS"]
         print(f"      {command_line(words)}")
@@ -103,43 +96,49 @@ def pretrain_autoencoder(
     path = find_named(config, autoencoder_configs(), "configuration")
     from osasis.pretrain.autoencoder import train_autoencoder
     from osasis.pretrain.config import load_autoencoder_config
-    from osasis.pretrain.processes import Processes
 
-    settings = load_autoencoder_config(path, data=data)
-    out: Path = output or Path("runs") / settings.name
-    make_writable(out)
-    processes = Processes(device)
-    _train(train_autoencoder(settings, out, processes=processes), processes, out)
-    if processes.is_main:
-        file = out / f"{settings.name}.safetensors"
-        print(f"wrote {file}")
+    file = _train(train_autoencoder, load_autoencoder_config(path, data=data), output, device)
+    if file is not None:
         print(f'next: autoencoder = "{file}" in the configuration of a base, and osasis pretrain')
     return 0
 
 
-def _train(run: Generator[TrainRecord, None, None], processes: Processes, out: Path) -> None:
+def _train(
+    train: Callable[..., Generator[TrainRecord, None, None]],
+    config: AutoencoderRun | PretrainConfig,
+    output: Path | None,
+    device: str | None,
+) -> Path | None:
     """Follow a run to its end, with progress and what could not be read.
 
+    Returns:
+        The file it wrote; None in all processes but the main one.
+
     Raises:
-        KeyboardInterrupt: it was stopped, and is kept in `out`.
+        KeyboardInterrupt: it was stopped, and is kept in its folder.
     """
+    from osasis.pretrain.processes import Processes
+
+    out = output or Path("runs") / config.name
+    make_writable(out)
+    processes = Processes(device)
+    run = train(config, out, processes=processes)
     if processes.is_main and processes.count > 1:
         print(f"{processes.count} processes train together", file=sys.stderr)
     bad = 0
-    try:
-        with Progress() as progress, closing(run) as records:
-            for record in records:
-                bad = max(bad, record.bad_images)
-                if processes.is_main:
-                    progress.update(
-                        record.stage, record.images, record.total_images, _describe(record)
-                    )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"stopped; the run is kept in {out}\nhint: run the same command again to continue it"
-        ) from None
-    if processes.is_main and bad:
+    kept = f"stopped; the run is kept in {out}\n{AGAIN}"
+    with when_stopped(lambda: kept), Progress() as progress, closing(run) as records:
+        for record in records:
+            bad = max(bad, record.bad_images)
+            if processes.is_main:
+                progress.update(record.stage, record.images, record.total_images, _describe(record))
+    if not processes.is_main:
+        return None
+    if bad:
         print(f"{bad} training images could not be read and were left out", file=sys.stderr)
+    file = out / f"{config.name}.safetensors"
+    print(f"wrote {file}")
+    return file
 
 
 def _describe(record: TrainRecord) -> str:

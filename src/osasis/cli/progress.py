@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
 from osasis.cli.output import printable
 from osasis.files import duration
@@ -15,12 +16,30 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-T = TypeVar("T")
+AGAIN = "hint: run the same command again to continue from there"
 
 
-def describe_losses(losses: dict[str, float]) -> str:
-    """The total of a step's losses in a few words; empty where there is none."""
-    return f"loss {losses['total']:.3g}" if "total" in losses else ""
+class Record(Protocol):
+    """Where a job is."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
+@contextmanager
+def when_stopped(say: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C say what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(say()) from None
 
 
 class Progress:
@@ -81,6 +100,20 @@ class Progress:
         elif self._bar is None and self._clock() - self._printed >= self._interval:
             self._printed = self._clock()
             print(self._line(done, total, note), file=self._stream, flush=True)
+
+    def follow(self, records: Generator[R, None, object]) -> R | None:
+        """Show records to their end, and close what makes them; returns the last one.
+
+        A record's loss or note is shown where it has one.
+        """
+        record = None
+        with closing(records):
+            for record in records:
+                losses = getattr(record, "losses", {})
+                said = f"loss {losses['total']:.3g}" if "total" in losses else ""
+                said = said or getattr(record, "note", "")
+                self.update(record.phase, record.done, record.total, said)
+        return record
 
     def _line(self, done: int, total: int, note: str) -> str:
         parts = [f"{self._phase}: {done} of {total} ({done / max(1, total):.0%})"]

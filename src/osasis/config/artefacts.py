@@ -6,12 +6,11 @@ import difflib
 import json
 import os
 import re
+import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import tomllib
 
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path

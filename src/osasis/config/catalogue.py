@@ -13,6 +13,7 @@ from osasis.errors import UserError
 SUFFIX = ".safetensors"
 BASES_FOLDER = "bases"
 STYLES_FOLDER = "styles_learned"
+DEMO_PAINTING = "renoir_seashore"
 # a folder that is published on the hub: our file, its manifest again, and the card
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 

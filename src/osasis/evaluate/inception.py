@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,153 +19,114 @@ from osasis.models.state import load_strict
 FEATURES = 2048
 INPUT_SIZE = 299
 Variant = Literal["fid", "art"]
+Size = int | tuple[int, int]
+Branch = list[Any]
+"""Stages of a branch, see `Mixed`."""
 # parts of published files that features do not need
 _NOT_NEEDED = re.compile(r"^(fc|AuxLogits)[12]?\.|\.num_batches_tracked$")
 
 
 class ConvBN(nn.Module):
-    """Convolution, batch normalisation (eps 0.001), ReLU."""
+    """Convolution, batch normalisation (eps 0.001), ReLU.
+
+    Without `padding` a convolution of stride 1 keeps height and width, and any other has none.
+    """
 
     def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        kernel: int | tuple[int, int],
-        stride: int = 1,
-        padding: int | tuple[int, int] = 0,
+        self, channels: int, out: int, kernel: Size, stride: int = 1, padding: int | None = None
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(channels_out, eps=0.001)
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        kept = (sides[0] // 2, sides[1] // 2) if stride == 1 else (0, 0)
+        around = kept if padding is None else padding
+        self.conv = nn.Conv2d(channels, out, kernel, stride, around, bias=False)
+        self.bn = nn.BatchNorm2d(out, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
-class Block(nn.Module):
-    """A mixed block: branches side by side, joined along the channels.
+class Mixed(nn.Module):
+    """Branches side by side, joined along the channels.
 
-    The subclasses name their convolutions as the published weights do; `pool` is how the pooled
-    branch is pooled, which is where FID's network and torchvision's differ.
+    Args:
+        channels: of its input.
+        branches: each a row of stages; a stage is a convolution (its published name without
+            "branch", channels, kernel, stride if not 1), or several side by side.
+        pool: how the last branch is pooled, which is where FID's network and torchvision's differ:
+            "max", "mean" without the zeros around, "mean with padding" (all 3 x 3, stride 1), or
+            "halve" (3 x 3, stride 2).
+        pool_channels: channels that the pooled branch is brought to; 0 leaves it.
     """
 
-    def __init__(self, pool: str) -> None:
+    def __init__(
+        self, channels: int, branches: Sequence[Branch], pool: str, pool_channels: int = 0
+    ) -> None:
         super().__init__()
-        self._pool = pool
+        self._pool, self._branches = pool, []
+        for branch in branches:
+            width, stages = channels, []
+            for stage in branch:
+                side_by_side = stage if isinstance(stage, list) else [stage]
+                for name, out, kernel, *stride in side_by_side:
+                    self.add_module(f"branch{name}", ConvBN(width, out, kernel, *stride))
+                stages.append([f"branch{conv[0]}" for conv in side_by_side])
+                width = sum(conv[1] for conv in side_by_side)
+            self._branches.append(stages)
+        self.branch_pool = ConvBN(channels, pool_channels, 1) if pool_channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = []
+        for stages in self._branches:
+            y = x
+            for names in stages:
+                y = torch.cat([self.get_submodule(name)(y) for name in names], 1)
+            found.append(y)
+        y = self.pooled(x)
+        return torch.cat([*found, y if self.branch_pool is None else self.branch_pool(y)], 1)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """3 x 3, stride 1: "max", "mean" without the zeros around, or "mean with padding"."""
-        if self._pool == "max":
-            return F.max_pool2d(x, 3, stride=1, padding=1)
-        return F.avg_pool2d(
-            x, 3, stride=1, padding=1, count_include_pad=self._pool == "mean with padding"
-        )
+        """What the last branch begins with."""
+        if self._pool in ("max", "halve"):
+            stride = 2 if self._pool == "halve" else 1
+            return F.max_pool2d(x, 3, stride, padding=2 - stride)
+        zeros = self._pool == "mean with padding"
+        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=zeros)
 
 
-class InceptionA(Block):
-    """35 x 35 block."""
-
-    def __init__(self, channels: int, pool_channels: int, pool: str) -> None:
-        super().__init__(pool)
-        self.branch1x1 = ConvBN(channels, 64, 1)
-        self.branch5x5_1 = ConvBN(channels, 48, 1)
-        self.branch5x5_2 = ConvBN(48, 64, 5, padding=2)
-        self.branch3x3dbl_1 = ConvBN(channels, 64, 1)
-        self.branch3x3dbl_2 = ConvBN(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = ConvBN(96, 96, 3, padding=1)
-        self.branch_pool = ConvBN(channels, pool_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        five = self.branch5x5_2(self.branch5x5_1(x))
-        return torch.cat([self.branch1x1(x), five, double, self.branch_pool(self.pooled(x))], 1)
-
-
-class InceptionB(nn.Module):
-    """35 x 35 to 17 x 17."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.branch3x3 = ConvBN(channels, 384, 3, stride=2)
-        self.branch3x3dbl_1 = ConvBN(channels, 64, 1)
-        self.branch3x3dbl_2 = ConvBN(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = ConvBN(96, 96, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, stride=2)], 1)
+ROW, COLUMN = (1, 7), (7, 1)
+BLOCK_A: list[Branch] = [  # 35 x 35
+    [("1x1", 64, 1)],
+    [("5x5_1", 48, 1), ("5x5_2", 64, 5)],
+    [("3x3dbl_1", 64, 1), ("3x3dbl_2", 96, 3), ("3x3dbl_3", 96, 3)],
+]
+BLOCK_B: list[Branch] = [  # 35 x 35 to 17 x 17
+    [("3x3", 384, 3, 2)],
+    [("3x3dbl_1", 64, 1), ("3x3dbl_2", 96, 3), ("3x3dbl_3", 96, 3, 2)],
+]
+BLOCK_D: list[Branch] = [  # 17 x 17 to 8 x 8
+    [("3x3_1", 192, 1), ("3x3_2", 320, 3, 2)],
+    [("7x7x3_1", 192, 1), ("7x7x3_2", 192, ROW), ("7x7x3_3", 192, COLUMN), ("7x7x3_4", 192, 3, 2)],
+]
+BLOCK_E: list[Branch] = [  # 8 x 8
+    [("1x1", 320, 1)],
+    [("3x3_1", 384, 1), [("3x3_2a", 384, (1, 3)), ("3x3_2b", 384, (3, 1))]],
+    [
+        ("3x3dbl_1", 448, 1),
+        ("3x3dbl_2", 384, 3),
+        [("3x3dbl_3a", 384, (1, 3)), ("3x3dbl_3b", 384, (3, 1))],
+    ],
+]
 
 
-class InceptionC(Block):
-    """17 x 17 block with factorised 7 x 7 convolutions."""
-
-    def __init__(self, width: int, pool: str) -> None:
-        super().__init__(pool)
-        row: tuple[tuple[int, int], tuple[int, int]] = ((1, 7), (0, 3))
-        column: tuple[tuple[int, int], tuple[int, int]] = ((7, 1), (3, 0))
-        self.branch1x1 = ConvBN(768, 192, 1)
-        self.branch7x7_1 = ConvBN(768, width, 1)
-        self.branch7x7_2 = ConvBN(width, width, row[0], padding=row[1])
-        self.branch7x7_3 = ConvBN(width, 192, column[0], padding=column[1])
-        self.branch7x7dbl_1 = ConvBN(768, width, 1)
-        self.branch7x7dbl_2 = ConvBN(width, width, column[0], padding=column[1])
-        self.branch7x7dbl_3 = ConvBN(width, width, row[0], padding=row[1])
-        self.branch7x7dbl_4 = ConvBN(width, width, column[0], padding=column[1])
-        self.branch7x7dbl_5 = ConvBN(width, 192, row[0], padding=row[1])
-        self.branch_pool = ConvBN(768, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seven = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat([self.branch1x1(x), seven, double, self.branch_pool(self.pooled(x))], 1)
-
-
-class InceptionD(nn.Module):
-    """17 x 17 to 8 x 8."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branch3x3_1 = ConvBN(768, 192, 1)
-        self.branch3x3_2 = ConvBN(192, 320, 3, stride=2)
-        self.branch7x7x3_1 = ConvBN(768, 192, 1)
-        self.branch7x7x3_2 = ConvBN(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3 = ConvBN(192, 192, (7, 1), padding=(3, 0))
-        self.branch7x7x3_4 = ConvBN(192, 192, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        three = self.branch3x3_2(self.branch3x3_1(x))
-        return torch.cat([three, seven, F.max_pool2d(x, 3, stride=2)], 1)
-
-
-class InceptionE(Block):
-    """8 x 8 block."""
-
-    def __init__(self, channels: int, pool: str) -> None:
-        super().__init__(pool)
-        self.branch1x1 = ConvBN(channels, 320, 1)
-        self.branch3x3_1 = ConvBN(channels, 384, 1)
-        self.branch3x3_2a = ConvBN(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3_2b = ConvBN(384, 384, (3, 1), padding=(1, 0))
-        self.branch3x3dbl_1 = ConvBN(channels, 448, 1)
-        self.branch3x3dbl_2 = ConvBN(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = ConvBN(384, 384, (1, 3), padding=(0, 1))
-        self.branch3x3dbl_3b = ConvBN(384, 384, (3, 1), padding=(1, 0))
-        self.branch_pool = ConvBN(channels, 192, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        three = self.branch3x3_1(x)
-        double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        branches = [
-            self.branch1x1(x),
-            self.branch3x3_2a(three),
-            self.branch3x3_2b(three),
-            self.branch3x3dbl_3a(double),
-            self.branch3x3dbl_3b(double),
-            self.branch_pool(self.pooled(x)),
-        ]
-        return torch.cat(branches, 1)
+def block_c(width: int) -> list[Branch]:
+    """17 x 17, with factorised 7 x 7 convolutions."""
+    double = [("7x7dbl_1", width, 1), ("7x7dbl_2", width, COLUMN), ("7x7dbl_3", width, ROW)]
+    return [
+        [("1x1", 192, 1)],
+        [("7x7_1", width, 1), ("7x7_2", width, ROW), ("7x7_3", 192, COLUMN)],
+        [*double, ("7x7dbl_4", width, COLUMN), ("7x7dbl_5", 192, ROW)],
+    ]
 
 
 class Inception(nn.Module):
@@ -183,21 +144,21 @@ class Inception(nn.Module):
         mean = "mean" if variant == "fid" else "mean with padding"
         last = "max" if variant == "fid" else mean
         self.Conv2d_1a_3x3 = ConvBN(3, 32, 3, stride=2)
-        self.Conv2d_2a_3x3 = ConvBN(32, 32, 3)
-        self.Conv2d_2b_3x3 = ConvBN(32, 64, 3, padding=1)
+        self.Conv2d_2a_3x3 = ConvBN(32, 32, 3, padding=0)
+        self.Conv2d_2b_3x3 = ConvBN(32, 64, 3)
         self.Conv2d_3b_1x1 = ConvBN(64, 80, 1)
-        self.Conv2d_4a_3x3 = ConvBN(80, 192, 3)
-        self.Mixed_5b = InceptionA(192, 32, mean)
-        self.Mixed_5c = InceptionA(256, 64, mean)
-        self.Mixed_5d = InceptionA(288, 64, mean)
-        self.Mixed_6a = InceptionB(288)
-        self.Mixed_6b = InceptionC(128, mean)
-        self.Mixed_6c = InceptionC(160, mean)
-        self.Mixed_6d = InceptionC(160, mean)
-        self.Mixed_6e = InceptionC(192, mean)
-        self.Mixed_7a = InceptionD()
-        self.Mixed_7b = InceptionE(1280, mean)
-        self.Mixed_7c = InceptionE(2048, last)
+        self.Conv2d_4a_3x3 = ConvBN(80, 192, 3, padding=0)
+        self.Mixed_5b = Mixed(192, BLOCK_A, mean, 32)
+        self.Mixed_5c = Mixed(256, BLOCK_A, mean, 64)
+        self.Mixed_5d = Mixed(288, BLOCK_A, mean, 64)
+        self.Mixed_6a = Mixed(288, BLOCK_B, "halve")
+        self.Mixed_6b = Mixed(768, block_c(128), mean, 192)
+        self.Mixed_6c = Mixed(768, block_c(160), mean, 192)
+        self.Mixed_6d = Mixed(768, block_c(160), mean, 192)
+        self.Mixed_6e = Mixed(768, block_c(192), mean, 192)
+        self.Mixed_7a = Mixed(768, BLOCK_D, "halve")
+        self.Mixed_7b = Mixed(1280, BLOCK_E, mean, 192)
+        self.Mixed_7c = Mixed(2048, BLOCK_E, last, 192)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 2048) of (B, 3, 299, 299) pictures in [-1, 1]."""

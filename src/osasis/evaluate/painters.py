@@ -12,7 +12,7 @@ from torch import Tensor
 
 from osasis.base import Base, load_base
 from osasis.config.catalogue import find_style
-from osasis.config.controls import Controls
+from osasis.config.controls import Controls, Drawing
 from osasis.config.presets import PRESETS, LearnConfig
 from osasis.config.tables import from_table, with_table
 from osasis.errors import UserError
@@ -29,17 +29,6 @@ from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
 from osasis.learn.save import learn_into
 from osasis.stylize.stylizer import Stylizer
-
-STYLIZE_OPTIONS = {
-    "style_levels",
-    "lambda_spn",
-    "strength",
-    "t0",
-    "variation",
-    "seed",
-    "swap_codes",
-    "mixed_precision",
-}
 
 
 class Painters:
@@ -100,12 +89,7 @@ class Painters:
         Raises:
             UserError: an unknown preset, setting, peer or kind of reconstruction.
         """
-        unknown = set(method.options.get("stylize", {})) - STYLIZE_OPTIONS
-        if unknown:
-            raise UserError(
-                f"{method.name}: stylize has no setting {unknown.pop()!r}",
-                hint=f"there are {', '.join(sorted(STYLIZE_OPTIONS))}",
-            )
+        controls_of(method)
         if method.kind == "preset":
             self._context(method)
         elif method.kind == "peer":
@@ -172,8 +156,7 @@ class Painters:
     def _redraw(
         self, method: Method, style: Style, photos: Sequence[Path]
     ) -> Iterator[Image.Image]:
-        table = method.options.get("stylize", {})
-        controls = from_table(Controls, table, what="control")
+        controls = controls_of(method)
         yield from Stylizer(self.base, style, controls, fit="crop").stream(photos)
 
     def _tensor(self, photo: Path) -> Tensor:
@@ -202,6 +185,17 @@ def learned_file(method: Method, picture: Path) -> Path:
             hint=f"osasis learn {picture} -o {Path(method.value) / picture.stem}.safetensors",
         )
     return found[0]
+
+
+def controls_of(method: Method) -> Controls:
+    """How a method draws its squares.
+
+    Raises:
+        UserError: no such control, or a value that it does not take.
+    """
+    table = method.options.get("stylize", {})
+    where = f"stylize of {method.name}"
+    return Controls(**vars(from_table(Drawing, table, where=where, what="control")))
 
 
 def learn_config(method: Method) -> LearnConfig:

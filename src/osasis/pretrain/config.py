@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
-
-import tomllib
 
 from osasis.config.catalogue import configs
 from osasis.config.tables import Checked, Range, from_table

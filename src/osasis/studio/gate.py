@@ -110,7 +110,7 @@ class Gate:
             return
         try:
             body = await asyncio.wait_for(_body(receive), _PATIENCE)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             slow = PlainTextResponse("too slow", 408, {"Connection": "close"})
             await slow(scope, receive, send)
             return
@@ -246,7 +246,7 @@ class _Limited:
             return await self._receive()
         try:
             message = await asyncio.wait_for(self._receive(), _PATIENCE)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return {"type": "http.disconnect"}
         self.came += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from osasis.base import Base, load_base
-from osasis.config.catalogue import assets, find_named, paintings
+from osasis.config.catalogue import DEMO_PAINTING, assets, find_named, paintings
 from osasis.config.presets import PRESETS
 from osasis.errors import UserError
 from osasis.files import STYLE_SUFFIX, snapshot_file
@@ -23,7 +23,6 @@ from osasis.learn.save import learn_into
 from osasis.stylize.stylizer import Stylizer
 
 CONTACT_SHEET = "contact-sheet.png"
-PAINTING = "renoir_seashore"
 PHOTO = "astronaut.png"
 PHOTO_SIZE = (512, 512)
 # the face of the shipped photo as FFHQ crops faces: eyes at 0.47 of the height, 0.24 apart
@@ -35,7 +34,7 @@ PORTRAITS = (
     "jacometto_nun",
     "baciccio_woman",
     "memling_maria",
-    PAINTING,
+    DEMO_PAINTING,
 )
 FACES = 6
 _SAME = 8  # levels between a picture and its thumbnail in a style file, at most
@@ -69,17 +68,17 @@ def _learned_before(file: Path, painting: Image.Image, base: Base) -> Style | No
     return style if same and np.abs(seen - now).mean() < _SAME else None
 
 
-def run_demo(out: Path, style: str | None, device: str | None) -> Generator[StepRecord, None, None]:
+def run_demo(out: Path, style: str, device: str | None) -> Generator[StepRecord, None, None]:
     """Learn, redraw, write everything into `out`; yield what is done, step by step.
 
     Args:
-        style: a shipped painting's name or a picture's path; None for the default.
+        style: a shipped painting's name or a picture's path.
         device: where to compute; None for the best there is.
 
     Raises:
         UserError: the picture cannot be found or read.
     """
-    picture = find_named(style or PAINTING, paintings(), "painting")
+    picture = find_named(style, paintings(), "painting")
     painting = load_image(picture)
     base = load_base(device=device)
     file = out / f"{picture.stem}{STYLE_SUFFIX}"
