@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
-from osasis.studio.controls import Controls
+from osasis.studio.controls import Components
 from osasis.studio.service import Service
 from osasis.studio.store import PHOTO, RESULT, STYLE, Item, Visitor
 from osasis.studio.views import NO_STYLE
@@ -61,7 +61,9 @@ class Clicks:
         self._service.example_photo(visitor)
         return {}
 
-    def redraw(self, controls: Controls, visitor: Visitor, chosen: Chosen, *values: Any) -> Chosen:
+    def redraw(
+        self, controls: Components, visitor: Visitor, chosen: Chosen, *values: Any
+    ) -> Chosen:
         """Redraw is pressed: all photos of the page."""
         settings = controls.chosen(_style(chosen), values)
         photos = [photo.id for photo in reversed(visitor.items(PHOTO))]
@@ -89,7 +91,7 @@ class Clicks:
 
     def explore(
         self,
-        controls: Controls,
+        controls: Components,
         visitor: Visitor,
         chosen: Chosen,
         photo: str | None,

@@ -22,7 +22,7 @@ _T0 = [(_OWN, _OWN), *((str(t), t) for t in (100, 200, 300, 400, 500, 700, 900, 
 
 
 @dataclass
-class Controls:
+class Components:
     """The components by the name of their setting; attributes by the name of the attribute."""
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -57,14 +57,14 @@ class Controls:
         return settings_from({**raw, "style": style, "attributes": attributes})
 
 
-def add_controls(base: Base, clip_hint: str) -> Controls:
+def add_controls(base: Base, clip_hint: str) -> Components:
     """Add the controls, folded away but for the strength.
 
     Args:
         base: says which levels and attributes there are.
         clip_hint: what to run for CLIP; empty where it is there.
     """
-    controls = Controls()
+    controls = Components()
     s, plain = controls.settings, Settings()
     s["strength"] = _slider(
         "strength", 0.05, "Strength",
@@ -113,7 +113,7 @@ def add_controls(base: Base, clip_hint: str) -> Controls:
     return controls
 
 
-def _edits(base: Base, clip_hint: str, controls: Controls) -> None:
+def _edits(base: Base, clip_hint: str, controls: Components) -> None:
     for name in sorted(base.directions):
         controls.attributes[name] = gr.Slider(
             AMOUNTS.low, AMOUNTS.high, 0, step=0.25, label=name.capitalize().replace("_", " ")

@@ -11,7 +11,7 @@ import gradio as gr
 from osasis.perception.clip import CLIP_MODEL
 from osasis.studio import views
 from osasis.studio.api import told, visitor_of
-from osasis.studio.controls import Controls, add_controls
+from osasis.studio.controls import Components, add_controls
 from osasis.studio.intake import NEW, READY
 from osasis.studio.jobs import OPEN
 from osasis.studio.service import Service
@@ -91,7 +91,7 @@ class Page:
                 shipped = list(self.service.studio.shipped)
                 self.style_cards = _clickable("Styles", views.style_cards(shipped, [], ""))
                 self.redraw = gr.Button("Redraw", variant="primary", elem_id="redraw")
-                self.controls: Controls = add_controls(self.service.studio.base, clip_hint())
+                self.controls: Components = add_controls(self.service.studio.base, clip_hint())
             with gr.Column(scale=6, min_width=320):
                 self.photo_jobs = _clickable("Progress", name="photo-jobs")
                 self.result = _clickable("Result", views.result(None))

@@ -79,7 +79,7 @@ def redraw_pictures(
             pictures = base.to_picture(decoded)
     with torch.no_grad():
         result = pictures.float().clamp(-1, 1)
-        if maps is not None and model.dressing:
+        if maps is not None and model.dressing and base.regions is not None:
             result = keep_dark_skin(x0, result, maps, model.dressing)
         if floor is not None:
             regions = base.region_maps(base.squeeze(photo)) if maps is None else maps
