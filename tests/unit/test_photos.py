@@ -312,6 +312,25 @@ def test_the_manifest_knows_what_is_done(tmp_path: Path) -> None:
     assert not Manifest(tmp_path).has(output, key)
 
 
+def test_a_whole_portrait_is_drawn_where_its_face_has_the_bases_size() -> None:
+    with Image.open(assets() / "photos" / "astronaut.png") as image:
+        person = image.convert("RGB")
+    auto, whole = Stylizer(load_base()), Stylizer(load_base(), fit="whole")
+    waist, large = person.resize((1024, 1024)), person.resize((1500, 1500))
+    head = person.crop((130, 0, 330, 200)).resize((1024, 1024))
+
+    def drawn(stylizer: Stylizer, photo: Image.Image) -> tuple[int, ...]:
+        return stylizer.prepare(photo).squares[0].shape[:2]
+
+    # strokes do not depend on how many pixels the file has
+    assert 700 < drawn(auto, waist)[0] < 900
+    assert drawn(auto, waist) == drawn(whole, waist) == drawn(auto, large)
+    assert drawn(auto, head) == drawn(whole, head) < (340, 340)
+    # nothing is enlarged for it, and pictures without a face keep their size
+    assert drawn(whole, person) == (512, 512)
+    assert drawn(whole, Image.new("RGB", (640, 512), "gray")) == (512, 640)
+
+
 def test_a_person_up_to_the_waist_is_a_portrait() -> None:
     with Image.open(assets() / "photos" / "astronaut.png") as image:
         person = image.convert("RGB")

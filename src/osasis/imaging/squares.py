@@ -21,6 +21,7 @@ MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
 LARGEST = 1536  # pixels of a whole picture's longer side
 _FILLS = 0.3  # of the photo's shorter side, that a portrait's face takes with what is around it
+_FACE_DRAWN = 1.0  # sides of the base, that a face's square in a whole picture takes at most
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
 # a photo that shares this much with its aligned face, and is turned by less, is one already
 _IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
@@ -117,7 +118,8 @@ class Squares:
         self.fit = (FACES if canvas.faces else "crop") if auto else controls.fit
         self._controls, self._canvas, self._size = controls, canvas, canvas.size
         self._portraits = auto and canvas.faces and not canvas.in_pixels
-        self._detector = FaceDetector() if self.fit == FACES else None
+        scaled = self.fit == "whole" and canvas.faces and not canvas.in_pixels
+        self._detector = FaceDetector() if self.fit == FACES or scaled else None
 
     def prepare(self, photo: Photo | Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
         """Find what is to be redrawn.
@@ -140,17 +142,18 @@ class Squares:
         photo = np.asarray(image)
         if self.fit == "crop":
             return Prepared(photo, (np.asarray(fit_square(image, self._size)),))
-        if self.fit == "whole":
-            return Prepared(photo, (self._shrink(image),))
         cover = self.fit == "tiles"
         found, doubt = None, 0
         if cover:
             places = self._tiles(image.size)
+        elif self._detector is None:
+            places = ()
         else:
             every, doubt = self._faces(photo, faces)
             found, places = len(every), every[: 1 if self._controls.largest_face else None]
-        if self._portraits and len(places) == 1 and _is_portrait(places[0], image.size, self._size):
-            return Prepared(photo, (self._shrink(image),), faces=found, doubtful=doubt)
+        portrait = self._portraits and len(places) == 1
+        if self.fit == "whole" or (portrait and _is_portrait(places[0], image.size, self._size)):
+            return Prepared(photo, (self._shrink(image, places),), faces=found, doubtful=doubt)
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
             # its frame would otherwise stay a photo
             square = np.asarray(image.resize((self._size,) * 2, _LANCZOS))
@@ -179,7 +182,7 @@ class Squares:
         doubtful: Sequence[Face] = ()
         if faces is None:
             faces, doubtful = self._detector.search(photo) if self._detector else ([], [])
-        if not faces:
+        if not faces and self.fit == FACES:
             raise OsasisError(
                 "no face was found",
                 hint="--no-align (fit='crop') redraws the central square whatever it shows",
@@ -200,11 +203,12 @@ class Squares:
         corners = [complex(x, y) for y in rows for x in columns]
         return tuple(Similarity(a, -a * corner) for corner in corners)
 
-    def _shrink(self, image: Image.Image) -> np.ndarray:
+    def _shrink(self, image: Image.Image, faces: Sequence[Similarity]) -> np.ndarray:
         """The whole photo as it is redrawn, both sides multiples of the base's stride.
 
-        In latents at its own size, at most `LARGEST` pixels; in pixels its shorter side is the
-        base's.
+        In latents at its own size, at most `LARGEST` pixels, or smaller, so that the largest face
+        is at most `_FACE_DRAWN` times as large as the base knows faces: strokes then have a
+        painting's size. In pixels its shorter side is the base's.
         """
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise OsasisError(
@@ -215,7 +219,8 @@ class Squares:
         stride = self._canvas.stride
         scale = self._size / min(image.size)
         if not self._canvas.in_pixels:
-            scale = max(scale, min(1.0, LARGEST / max(image.size)))
+            fitting = [_FACE_DRAWN * abs(face.a) for face in faces]
+            scale = max(scale, min(1.0, LARGEST / max(image.size), *fitting))
         width, height = (max(self._size, round(s * scale / stride) * stride) for s in image.size)
         return np.asarray(image.resize((width, height), _LANCZOS))
 
