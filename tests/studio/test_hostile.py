@@ -281,6 +281,26 @@ def test_a_connection_that_keeps_asking_stays_open() -> None:
     thread.join(10)
 
 
+def test_answers_that_nobody_collects_are_forgotten(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from osasis.studio import app, connect
+
+    pages, build = [], connect.build_page
+    monkeypatch.setattr(app, "ANSWERS", 20)
+    monkeypatch.setattr(connect, "build_page", lambda s: pages.append(build(s)) or pages[0])
+    with running(tiny_base, tmp_path) as (address, _):
+        client = Client(address)
+        for _ in range(130):
+            client.http.post("/gradio_api/call/status", json={"data": ["x"]})
+        assert "no job" in client.call("status", "x")["error"]
+        queue = pages[0]._queue
+        kept = (queue.pending_messages_per_session, queue.pending_event_ids_session)
+        assert [len(part) for part in kept] == [20, 20]
+        until(lambda: not queue.event_ids_to_events, 10)
+        assert len(queue.event_analytics) <= 1
+
+
 def rss() -> int:
     """Bytes of this process in memory."""
     with open("/proc/self/statm", encoding="ascii") as file:

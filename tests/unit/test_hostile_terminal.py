@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -90,6 +91,10 @@ def test_a_manifest_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("")
     (tmp_path / "manifest.jsonl").symlink_to(tmp_path / "other")
     with pytest.raises(UserError, match="link"):
+        Manifest(tmp_path)
+    (tmp_path / "manifest.jsonl").unlink()
+    os.mkfifo(tmp_path / "manifest.jsonl")
+    with pytest.raises(UserError, match="no regular file"):
         Manifest(tmp_path)
 
 

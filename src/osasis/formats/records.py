@@ -60,9 +60,9 @@ class Manifest:
         self._lock = threading.Lock()
         self._records: dict[str, dict[str, Any]] = {}
         self.foreign = 0
-        if self._path.is_symlink():
+        if self._path.is_symlink() or (self._path.exists() and not self._path.is_file()):
             raise UserError(
-                f"{self._path} is a link, which is not followed",
+                f"{self._path} is a link, or no regular file",
                 hint="remove it, or choose another -o",
             )
         if self._path.is_file():

@@ -120,6 +120,8 @@ def _file_entry(file: Path, name: str) -> Entry:
 
 def _index_tar(shard: Path) -> list[Entry]:
     entries: list[Entry] = []
+    if not shard.is_file():
+        return [BadEntry(str(shard), "is no regular file")]
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -171,7 +173,8 @@ def _index_hub(text: str) -> list[HubEntry]:
             f"{name} has no column of images {options.get('column', '')}".rstrip(),
             hint=f"columns of images: {', '.join(columns) or 'none'}",
         )
-    rows = rows.cast_column(column, datasets.Image(decode=False))
+    # no other column: reading a row decodes all of them, by any decoder and from any path
+    rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     folder = Path(name).expanduser()
     root = (folder if folder.is_dir() else Path(HF_HUB_CACHE)).resolve()
     return [HubEntry(rows, column, i, f"{name}#{i}", root) for i in range(len(rows))]

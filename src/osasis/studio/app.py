@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from osasis.hub.proxy import unusable_proxies
 from osasis.studio.config import StudioConfig
 
 SESSIONS = 300
+ANSWERS = 1000  # that were not collected
 
 
 def _prepare(uploads: Path) -> None:
     """Tell Gradio where uploads go, and to call nobody; it reads this when it is imported."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # of a monitor that is shut: what it keeps, and after how many events it adds that up
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = "1000000000"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
@@ -40,6 +45,32 @@ def import_gradio(uploads: Path) -> Any:
             hint=f"{sys.executable} -m pip install 'osasis[studio]'",
         ) from error
     return gradio
+
+
+class Answers(OrderedDict[str, Any]):
+    """What Gradio's queue has to say to each page and call; the least used goes first.
+
+    Args:
+        events: ids of the events of each, which Gradio keeps for ever where nobody collects.
+        most: pages and calls.
+    """
+
+    def __init__(self, events: dict[str, Any], most: int) -> None:
+        super().__init__()
+        self._events, self._most = events, most
+
+    def __getitem__(self, key: str) -> Any:
+        self.move_to_end(key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        if len(self) > self._most:
+            del self[next(iter(self))]
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._events.pop(key, None)
 
 
 def build_app(service: Any) -> Any:
@@ -70,10 +101,13 @@ def build_app(service: Any) -> Any:
         max_file_size=max(config.limits.upload_bytes, config.limits.style_bytes),
         ssr_mode=False,
         enable_monitoring=False,
+        run_history=False,
         pwa=False,
         footer_links=[],
         **look(),
     )
+    queue = page._queue
+    queue.pending_messages_per_session = Answers(queue.pending_event_ids_session, ANSWERS)
     hosts = list(config.domains)
     if config.is_local:
         hosts += ["localhost", "127.0.0.1", "[::1]"]
