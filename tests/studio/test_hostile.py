@@ -284,10 +284,10 @@ def test_a_connection_that_keeps_asking_stays_open() -> None:
 def test_answers_that_nobody_collects_are_forgotten(
     tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from osasis.studio import app, connect
+    from osasis.studio import connect
 
     pages, build = [], connect.build_page
-    monkeypatch.setattr(app, "ANSWERS", 20)
+    monkeypatch.setattr(connect, "ANSWERS", 20)
     monkeypatch.setattr(connect, "build_page", lambda s: pages.append(build(s)) or pages[0])
     with running(tiny_base, tmp_path) as (address, _):
         client = Client(address)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from osasis.hub.proxy import unusable_proxies
 from osasis.studio.config import StudioConfig
 
 SESSIONS = 300
-ANSWERS = 1000  # that were not collected
 
 
 def _prepare(uploads: Path) -> None:
@@ -45,32 +43,6 @@ def import_gradio(uploads: Path) -> Any:
             hint=f"{sys.executable} -m pip install 'osasis[studio]'",
         ) from error
     return gradio
-
-
-class Answers(OrderedDict[str, Any]):
-    """What Gradio's queue has to say to each page and call; the least used goes first.
-
-    Args:
-        events: ids of the events of each, which Gradio keeps for ever where nobody collects.
-        most: pages and calls.
-    """
-
-    def __init__(self, events: dict[str, Any], most: int) -> None:
-        super().__init__()
-        self._events, self._most = events, most
-
-    def __getitem__(self, key: str) -> Any:
-        self.move_to_end(key)
-        return super().__getitem__(key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self._most:
-            del self[next(iter(self))]
-
-    def __delitem__(self, key: str) -> None:
-        super().__delitem__(key)
-        self._events.pop(key, None)
 
 
 def build_app(service: Any) -> Any:
@@ -106,8 +78,6 @@ def build_app(service: Any) -> Any:
         footer_links=[],
         **look(),
     )
-    queue = page._queue
-    queue.pending_messages_per_session = Answers(queue.pending_event_ids_session, ANSWERS)
     hosts = list(config.domains)
     if config.is_local:
         hosts += ["localhost", "127.0.0.1", "[::1]"]

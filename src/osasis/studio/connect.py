@@ -7,12 +7,40 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.utils import LRUCache
 
 from osasis.studio.api import add_api, plain, told, visitor_of
 from osasis.studio.clicks import Clicks
 from osasis.studio.page import Page
 from osasis.studio.service import Service
 from osasis.studio.store import Visitor
+
+ANSWERS = 1000  # pages and calls whose answers wait for being collected
+
+
+class Answers(LRUCache[str, Any]):
+    """What Gradio's queue has to say to pages and calls; the least used goes first.
+
+    Args:
+        events: ids of the events of each, which Gradio keeps for ever where nobody collects.
+    """
+
+    def __init__(self, events: dict[str, set[str]]) -> None:
+        super().__init__(ANSWERS)
+        self._events = events
+
+    def __getitem__(self, key: str) -> Any:
+        self.move_to_end(key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key not in self and len(self) >= self.max_size:
+            del self[next(iter(self))]
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._events.pop(key, None)
 
 
 def build_page(service: Service) -> gr.Blocks:
@@ -22,6 +50,8 @@ def build_page(service: Service) -> gr.Blocks:
         add_api(service)
         connect(blocks, page)
     blocks.queue(default_concurrency_limit=4, max_size=2000, api_open=True)
+    queue = blocks._queue
+    queue.pending_messages_per_session = Answers(queue.pending_event_ids_session)
     return blocks
 
 
