@@ -14,7 +14,6 @@ from osasis.errors import UserError
 Edit = Callable[[Tensor, Tensor], Tensor]
 """`z_edited = edit(x0, z_sem)`: x0 of photos (B, C, H, W) and their codes (B, z_dim)."""
 
-# docs/GUIDE.md says how these were chosen
 EDIT_ROUTE = Route(20, 20, t0_ratio=1.0)
 ATTRIBUTE_GUIDANCE = 2.0
 

@@ -40,7 +40,7 @@ class Steady:
     along the optical flow between the two squares before they were redrawn. `w` is `strength`
     where the squares agree after the motion, and falls to 0 where they do not: what was hidden, a
     blink, a cut. (Engineering choice. Averaging x_t0 in the same way made the flicker stronger,
-    averaging z_sem did not change it: docs/GUIDE.md.)
+    averaging z_sem did not change it.)
 
     Args:
         strength: share of the past in [0, 1); 0 leaves every frame to itself.
