@@ -36,7 +36,7 @@ from osasis.learn.learner import StyleLearner, photo_order
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.perception.clip import ClipEmbedder
-from osasis.perception.registry import check_judges, judges_of
+from osasis.perception.judges import check_judges, judges_of
 from osasis.perception.vgg import vgg_shapes
 from osasis.stylize.stylizer import Stylizer
 

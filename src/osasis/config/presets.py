@@ -118,7 +118,7 @@ class LearnConfig:
 
     Attributes:
         preset: its name, kept in the style file.
-        embedder: what directions are measured with, see `osasis.perception.registry.get_embedder`:
+        embedder: what directions are measured with, see `osasis.perception.judges.get_embedder`:
             "clip" (ViT-B/32, paper and release), "clip:" and a folder, or "vgg16-stats".
         lpips_layers: layers of LPIPS on VGG16: 5 as published, or the 4 in the package.
         iterations: walks down from t0; each makes one update per decoding step.

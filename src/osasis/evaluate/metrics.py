@@ -16,8 +16,7 @@ from osasis.config.catalogue import assets
 from osasis.errors import UserError
 from osasis.evaluate.networks import NETWORKS, here, network_path, version_of
 from osasis.imaging.tensors import to_tensor
-from osasis.perception.judges import VGG_ASSET, VggJudges, load_judges
-from osasis.perception.protocol import Embedder
+from osasis.perception.judges import VGG_ASSET, Embedder, VggJudges, load_judges
 
 if TYPE_CHECKING:
     from osasis.evaluate.identity import Recogniser

@@ -15,8 +15,7 @@ from osasis.learn.content import PART, Bank, DrawnBank, PhotoBank
 from osasis.learn.critic import DirectionCritic, load_critic
 from osasis.learn.micro_batches import MicroBatches, micro_batches_for
 from osasis.learn.region_critic import RegionCritic
-from osasis.perception.judges import VggJudges
-from osasis.perception.registry import check_judges, judges_of
+from osasis.perception.judges import VggJudges, check_judges, judges_of
 
 
 class LearningContext:

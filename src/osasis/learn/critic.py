@@ -11,9 +11,7 @@ from osasis.compiled import compile_in_place
 from osasis.config.presets import EMBEDDED, LearnConfig
 from osasis.device import mixed_precision
 from osasis.learn.losses import CriticFeatures
-from osasis.perception.judges import VggJudges
-from osasis.perception.protocol import Embedder
-from osasis.perception.registry import get_embedder
+from osasis.perception.judges import Embedder, VggJudges, get_embedder
 
 
 class DirectionCritic:
