@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "osasis"
 
 # from the ground up: a room imports its own floor and those below
 FLOORS = (
-    ("_version", "errors", "files", "device", "memory", "threads", "compiled", "optimizer_state"),
+    ("_version", "errors", "files", "device", "memory", "threads", "compiled", "optimizer_state")
+    + ("progress", "terminal"),
     ("diffusion",),
     ("config",),
     ("models",),

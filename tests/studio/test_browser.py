@@ -79,7 +79,10 @@ def test_from_a_dropped_painting_to_a_downloaded_result(
         tab(page, "Styles")
         drop(page, "style-upload", ("My painting.png", png(1)))
         shown(page, ".detail figure:nth-child(2) img").wait_for()
-        page.locator("#learn").click()
+        tab(page, "Photos")
+        shown(page, ".card").click()  # another style
+        tab(page, "Styles")
+        page.locator("#learn").click()  # chooses the one that is learned
         page.get_by_text("Download the style file").wait_for()
         page.get_by_label("Name").fill("Renamed")
         page.get_by_role("button", name="Rename").click()
@@ -165,6 +168,11 @@ def test_two_visitors_see_only_their_own(browser: Any, address: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone(browser: Any, address: str, scheme: str) -> None:
     with opened(browser, address, viewport=PHONE, has_touch=True, color_scheme=scheme) as page:
+        places = [
+            page.locator(f"#{name}").bounding_box()["y"]
+            for name in ("photo-upload", "redraw", "photo-jobs", "photos-controls")
+        ]
+        assert places == sorted(places)  # results before the form's end
         for name in ("Photos", "Styles", "Explore"):
             tab(page, name)
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

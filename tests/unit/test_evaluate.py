@@ -341,9 +341,12 @@ def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
         ("[[methods]]\nname='a'\npeer='gatys'", "where the photos are"),
         ("photos='p'\n[[methods]]\nname='a'\npeer='gatys'", "where the style images are"),
         ("photos='p'\n[[methods]]\nname='a'", "needs a name and one of"),
-        ("photos='p'\nphoto=1", "unknown keys: photo"),
-        ("photos='p'\n[[methods]]\nname='a'\nfolder='x'\nset={}", "unknown keys: set"),
-        ("photos='p'\nsize=3\n[styles]\na='a'\n[[methods]]\nname='a'\npeer='gatys'", "at least 16"),
+        ("photos='p'\nphoto=1", "no setting .photo"),
+        ("photos='p'\n[[methods]]\nname='a'\nfolder='x'\nset={}", r"unknown settings \[.set"),
+        (
+            "photos='p'\nsize=3\n[styles]\na='a'\n[[methods]]\nname='a'\npeer='gatys'",
+            "size must lie",
+        ),
         ("photos = ", "is not TOML"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from osasis.cli.main import main
 from osasis.cli.models_list import describe
 from osasis.errors import OsasisError, UserError
 from osasis.files import reserved
+from osasis.formats.records import MANIFEST
 from osasis.formats.style_file import Style, load_style
 from osasis.hub.fetch import fetch
 from osasis.hub.proxy import unusable_proxies
+from osasis.learn.save import learn_style
 from osasis.pretrain.config import load_config
 
 from ..conftest import picture
+from .test_style import QUICK
 
 
 @pytest.mark.parametrize(
@@ -60,16 +64,32 @@ def test_extends_finds_what_is_shipped(tmp_path: Path) -> None:
         load_config(tmp_path / "mine.toml")
 
 
-def test_two_runs_do_not_make_one_file(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_two_runs_do_not_make_one_file(tiny_base: Base, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("fcntl")
     picture(1).save(tmp_path / "a.png")
     output = tmp_path / "a.safetensors"
     with reserved(output):
         assert main(["learn", str(tmp_path / "a.png"), "-o", str(output)]) == 2
         assert "another run is making" in capsys.readouterr().err
-    with reserved(output):  # free again
+        with pytest.raises(UserError, match="another run is making"):
+            learn_style(tmp_path / "a.png", base=tiny_base, output=output)
+    folder = tmp_path / "styles"
+    with reserved(folder / MANIFEST):
+        assert main(["learn", str(tmp_path), "-o", str(folder), "--device", "cpu"]) == 2
+        assert "another run is making" in capsys.readouterr().err
+    with reserved(output), reserved(folder / MANIFEST):  # free again
         pass
-    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.png", "styles"]
+
+
+def test_learning_in_python_shows_how_far_it_is(tiny_base: Base, capsys) -> None:  # type: ignore[no-untyped-def]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        learn_style(picture(1), base=tiny_base, preset=QUICK, name="a")
+        assert "learn" in capsys.readouterr().err
+        learn_style(picture(1), base=tiny_base, preset=QUICK, name="a", callback=print)
+    said = capsys.readouterr()
+    assert not said.err and "StepRecord" in said.out
 
 
 def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

@@ -23,10 +23,12 @@ import pytest
 from PIL import Image, features
 
 from osasis.base import load_base
+from osasis.config.artefacts import Lock, artefacts
 from osasis.config.catalogue import configs
 from osasis.config.controls import Controls
 from osasis.config.tables import from_table
 from osasis.errors import OsasisError
+from osasis.evaluate.config import load_evaluation
 from osasis.formats.records import MANIFEST, Manifest
 from osasis.formats.style_file import Style, load_style
 from osasis.imaging.find import find_photos
@@ -216,6 +218,49 @@ def test_configurations(tmp_path: Path) -> None:
             yield f"toml {seed}", lambda: load_config(file, data=str(tmp_path))
 
     check(inputs())
+
+
+def test_evaluations_registries_and_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = {
+        "title": "t", "photos": "p", "size": 64, "bootstrap": 10, "styles": {"a": "a"},
+        "methods": [{"name": "a", "peer": "gatys", "set": {"steps": 3}}],
+    }  # fmt: skip
+    entry = {"kind": "file", "licence": "x", "places": [{"url": "u"}], "files": {"a": {"bytes": 3}}}
+    lock = {"version": 1, "pins": {"a": {"b": {"sha256": "0"}}}, "installed": {"a": {"hub": "x"}}}
+    files = {name: tmp_path / name for name in ("a.toml", "r.toml", "lock.json")}
+    monkeypatch.setenv("OSASIS_DATA", str(tmp_path))
+    monkeypatch.setenv("OSASIS_REGISTRY", str(files["r.toml"]))
+
+    def inputs() -> Iterator[tuple[str, Callable[[], object]]]:
+        for seed in range(100 * MORE):
+            rng = random.Random(f"tables {seed}")
+            for file, text in (
+                (files["a.toml"], nested(spoiled(evaluation, rng))),
+                (files["r.toml"], nested(spoiled({"artefacts": {"mine": entry}}, rng))),
+                (files["lock.json"], json.dumps(spoiled(lock, rng))),
+            ):
+                file.write_text(text, encoding="utf-8", errors="replace")
+            os.utime(files["r.toml"], (seed, seed))  # what was read is kept until it changes
+            yield f"evaluation {seed}", lambda: load_evaluation(files["a.toml"])
+            yield f"registry {seed}", artefacts
+            yield f"lock {seed}", Lock
+
+    check(inputs())
+
+
+def nested(value: Any) -> str:
+    """A tree as TOML, in one line a key; what TOML lacks is left as it is."""
+
+    def inline(part: Any) -> str:
+        if isinstance(part, dict):
+            return "{" + ", ".join(f"{json.dumps(k)} = {inline(v)}" for k, v in part.items()) + "}"
+        if isinstance(part, list):
+            return "[" + ", ".join(map(inline, part)) + "]"
+        return toml(part)
+
+    if not isinstance(value, dict):
+        return inline(value)
+    return "\n".join(f"{json.dumps(k)} = {inline(v)}" for k, v in value.items())
 
 
 def test_manifests(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from osasis.cli.main import main
 from osasis.errors import UserError
-from osasis.imaging.load import IMAGE_SUFFIXES, load_image, load_photo
+from osasis.imaging.load import IMAGE_SUFFIXES, decode_photo, load_image, load_photo
 from osasis.imaging.save import mark_of
 
 from ..conftest import picture
@@ -83,6 +84,51 @@ def test_transparency_is_kept(redraw, name: str) -> None:  # type: ignore[no-unt
     with Image.open(f"out/{name}") as image:
         assert image.mode == "RGBA"
         assert (np.asarray(image)[..., 3] == np.asarray(ramp)).all()
+
+
+def test_transparency_that_a_jpeg_cannot_hold_is_said(redraw, capsys) -> None:  # type: ignore[no-untyped-def]
+    see_through = picture(1)
+    see_through.putalpha(90)
+    see_through.save("a.jpg", "PNG")  # as picture books and web pages have them
+    assert redraw("a.jpg") == 0
+    assert "a.jpg: JPEG has no transparency" in capsys.readouterr().err
+    assert redraw("a.jpg", "--format", "png") == 0
+    assert Image.open("out/a.png").mode == "RGBA"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_dots_per_inch_are_kept(redraw, name: str) -> None:  # type: ignore[no-untyped-def]
+    picture(1).save(name, dpi=(300, 200))
+    assert redraw(name) == 0
+    (result,) = Path("out").glob("a.*")
+    with Image.open(result) as image:
+        assert image.info["dpi"] == pytest.approx((300, 200), abs=0.01)
+
+
+XMP = (
+    b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description %b/></rdf:RDF></x:xmpmeta>"""
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (b'xmp:Rating="5"', "ratings of photo programs"),
+        (b'hdrgm:Version="1.0"', "HDR gain map"),
+        (b'GCamera:MotionPhoto="1"', "motion photo"),
+        (b'xmp:CreatorTool="camera"', ""),
+    ],
+)
+def test_what_a_photo_also_holds_and_a_result_does_not_is_said(told: bytes, said: str) -> None:
+    for kind in ("JPEG", "PNG", "WEBP"):
+        buffer, options = io.BytesIO(), {"xmp": XMP % told}
+        if kind == "PNG":
+            chunks = PngInfo()
+            chunks.add_itxt("XML:com.adobe.xmp", (XMP % told).decode())
+            options = {"pnginfo": chunks}
+        picture(1).save(buffer, kind, **options)
+        notes = decode_photo(buffer.getvalue()).kept.notes
+        assert [said in note for note in notes] == ([True] if said else [])
 
 
 def test_a_damaged_exif_block_stops_nothing(redraw, capsys) -> None:  # type: ignore[no-untyped-def]

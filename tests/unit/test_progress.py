@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from osasis.cli import progress
+from osasis import progress
 from osasis.evaluate.run import Tick
 from osasis.learn.learner import StepRecord
 

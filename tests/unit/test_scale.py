@@ -18,6 +18,7 @@ from osasis.base import Base, load_base
 from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest
 from osasis.formats.style_file import Style, load_style
+from osasis.imaging.save import mark_of
 from osasis.learn.collection import Collection, style_tasks
 from osasis.learn.context import LearningContext
 from osasis.scale import source
@@ -70,6 +71,40 @@ def test_a_collection_learns_each_picture_once(tiny_base: Base, tmp_path: Path) 
     assert learn(seed=1)["1.png"] is True  # another configuration
     (out / "manifest.jsonl").unlink()
     assert "was not learned here" in str(learn(seed=1)["1.png"])
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpeg"])
+def test_results_in_tables_keep_what_their_photos_had(
+    tiny_base: Base, tiny_base_path: Path, tiny_style: Style, tmp_path: Path, kind: str
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="osasis[ray] is not installed")
+    ray = pytest.importorskip("ray", reason="osasis[ray] is not installed")
+    tables = Tables(str(tmp_path / "out"))
+    tables.open_job({})
+    see_through, exif, buffer = picture(1), Image.Exif(), io.BytesIO()
+    see_through.putalpha(90)
+    exif[0x0110] = "Pocket 5"
+    see_through.save(buffer, "PNG", exif=exif, dpi=(300, 300))
+    batch = {"id": np.array(["a"]), "reason": np.array([""])}
+    batch["data"] = np.array([buffer.getvalue()], dtype=object)
+    place = str(tmp_path / "out")
+    job = Job(str(tiny_base_path), tiny_base.hash, place, {"style": "x"}, format=kind, jobs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "get", lambda value: value)  # the store is Ray's own business
+        Worker(job, {"styles": tiny_style, "done": id_hashes([])})(batch)
+    (file,) = (tmp_path / "out" / RESULTS).iterdir()
+    (row,) = parquet.read_table(file).to_pylist()
+    (tmp_path / f"a.{kind}").write_bytes(row["image"])
+    with Image.open(tmp_path / f"a.{kind}") as image:
+        assert image.getexif()[0x0110] == "Pocket 5"
+        assert image.mode == ("RGB" if kind == "jpeg" else "RGBA")
+        if kind != "jpeg":
+            assert image.getchannel("A").getextrema() == (90, 90)
+        if kind != "webp":  # which has no place for it
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    mark = mark_of(tmp_path / f"a.{kind}")
+    assert mark["key"] == row["key"] and mark["style"] == "x"
+    assert any("no transparency" in note for note in mark["notes"]) == (kind == "jpeg")
 
 
 def _add_many(folder: Path, first: int) -> None:

@@ -371,7 +371,7 @@ def test_options_that_went_are_read_where_they_said_what_is_done_anyway() -> Non
     table = asdict(QUICK) | {"direction_windows": 1}
     table["spn"]["weight"] = table["spn"].pop("lambda_spn")
     assert config_from_dict(table) == QUICK
-    with pytest.raises(TypeError, match="direction_windows"):
+    with pytest.raises(UserError, match="direction_windows"):
         config_from_dict(table | {"direction_windows": 4})
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import controls_of, load_styles, made_by
 from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
-from osasis.cli.progress import Progress, when_stopped
+from osasis.progress import Progress, when_stopped
 from osasis.config.catalogue import find_style
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from osasis.cli.options import (
     command_line,
     make_writable,
 )
-from osasis.cli.progress import Progress
+from osasis.progress import Progress
 
 
 def bench(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from osasis.cli.options import Device, Output, make_writable
-from osasis.cli.progress import Progress
+from osasis.progress import Progress
 from osasis.config.catalogue import DEMO_PAINTING
 
 

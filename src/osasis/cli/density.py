@@ -18,7 +18,7 @@ from osasis.cli.options import (
     Whole,
     make_writable,
 )
-from osasis.cli.progress import AGAIN, Progress, when_stopped
+from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:

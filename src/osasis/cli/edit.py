@@ -23,8 +23,8 @@ from osasis.cli.options import (
     make_writable,
 )
 from osasis.cli.photos import Format, Photos, find, redraw_all, result_folder
-from osasis.cli.progress import Progress
 from osasis.errors import UserError
+from osasis.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

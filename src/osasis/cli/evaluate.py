@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output, Positive, command_line, make_writable
-from osasis.cli.progress import AGAIN, Progress, when_stopped
+from osasis.progress import AGAIN, Progress, when_stopped
 
 
 def evaluate(

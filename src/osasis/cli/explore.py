@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import load_styles
 from osasis.cli.options import Device, OutputFile, StylesOrPreview, make_writable, one
-from osasis.cli.progress import Progress
 from osasis.errors import UserError
+from osasis.progress import Progress
 
 if TYPE_CHECKING:
     from PIL import Image

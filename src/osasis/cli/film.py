@@ -20,7 +20,7 @@ from osasis.cli.options import (
     StylesOrPreview,
     make_writable,
 )
-from osasis.cli.progress import Progress, when_stopped
+from osasis.progress import Progress, when_stopped
 from osasis.errors import UserError
 
 

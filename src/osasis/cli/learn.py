@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,7 +22,7 @@ from osasis.cli.options import (
     make_writable,
 )
 from osasis.cli.photos import report
-from osasis.cli.progress import AGAIN, Progress, when_stopped
+from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
 
@@ -207,12 +208,20 @@ def _learn_many(asked: LearnOptions, pictures: list[Path], given: Path | None) -
     _check_many(asked, folder)
     make_writable(folder)
 
-    from osasis.base import load_base
-    from osasis.imaging.find import PassedOver
-    from osasis.learn.collection import Collection, style_tasks
+    from osasis.formats.records import MANIFEST
     from osasis.scale.shares import Shares
 
     shares = Shares(asked.device)
+    with ExitStack() as held:  # by the main process for all
+        shares.from_main(lambda: held.enter_context(reserved(folder / MANIFEST)))
+        return _learn_tasks(asked, pictures, folder, shares)
+
+
+def _learn_tasks(asked: LearnOptions, pictures: list[Path], folder: Path, shares: Shares) -> int:
+    from osasis.base import load_base
+    from osasis.imaging.find import PassedOver
+    from osasis.learn.collection import Collection, style_tasks
+
     passed = PassedOver()
     every = shares.from_main(lambda: style_tasks(pictures, folder, passed))
     base = load_base(asked.base, device=shares.device)

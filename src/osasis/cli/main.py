@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO, cast
 
 from osasis._version import __version__
-from osasis.cli.output import Shown
 from osasis.errors import OsasisError, UserError
+from osasis.terminal import Shown
 
 if TYPE_CHECKING:
     from osasis.cli.app import Call

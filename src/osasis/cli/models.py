@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output
-from osasis.cli.progress import AGAIN, Progress, when_stopped
+from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 
 Name = Annotated[str, Parameter(name="NAME", help="as `osasis models list` shows it")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from osasis.cli.progress import Progress, when_stopped
+from osasis.progress import Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def redraw_all(
         lines: what to say before the results are named.
     """
     from osasis.formats.records import result_key
-    from osasis.formats.results import Results
+    from osasis.formats.results import Results, with_losses
     from osasis.stylize.batch import BatchRunner, Task
 
     photos, passed = found
@@ -144,6 +144,7 @@ def redraw_all(
             "key": result_key(photo_hash, made),
         }
         output = reserved[task.path]
+        redrawn = with_losses(redrawn, output.suffix.lower()[1:])
         path = results.save(output, redrawn, record, metadata, crops=crops)
         told[task.path] = Told(path, path != task.output, redrawn.faces, redrawn.kept.notes)
         if measure is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output, command_line, make_writable
-from osasis.cli.progress import AGAIN, Progress, when_stopped
+from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.config.catalogue import autoencoder_configs, configs, find_named
 
 if TYPE_CHECKING:

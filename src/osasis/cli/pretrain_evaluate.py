@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from osasis._version import __version__
 from osasis.cli.options import Device, Output, Positive, Whole, make_writable
-from osasis.cli.progress import Progress
+from osasis.progress import Progress
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,16 +6,18 @@ import difflib
 import json
 import os
 import re
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
+import tomllib
+
+from osasis.config.tables import from_table, parsed, typed
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 
-KINDS = ("file", "folder", "tensors", "checkpoint", "base", "lpips", "adain", "page")
+Kind = Literal["file", "folder", "tensors", "checkpoint", "base", "lpips", "adain", "page"]
 PLACE_KINDS = ("hub", "url", "drive", "page")
 
 
@@ -76,6 +78,43 @@ class Artefact:
         return sizes[0] if len(sizes) == 1 else 0
 
 
+@dataclass(frozen=True)
+class _PlaceEntry:
+    """A place as a registry writes it: one of `PLACE_KINDS`, and more."""
+
+    hub: str | None = None
+    url: str | None = None
+    drive: str | None = None
+    page: str | None = None
+    file: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An artefact as a registry writes it."""
+
+    kind: Kind
+    licence: str
+    about: str = ""
+    commercial: str = "unknown"
+    needed_by: str = ""
+    files: dict[str, Known] = field(default_factory=dict)
+    places: tuple[_PlaceEntry, ...] = ()
+    parts: tuple[str, ...] = ()
+    architecture: str = ""
+    from_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _LockFile:
+    """The lock file as it is written; see `Lock`."""
+
+    pins: dict[str, dict[str, dict[str, Any]]]
+    installed: dict[str, dict[str, Any]]
+    version: int = 1
+
+
 def data_folder() -> Path:
     """Where fetched models and the lock file are: $OSASIS_DATA, else ~/.local/share/osasis."""
     own = os.environ.get("OSASIS_DATA")
@@ -88,7 +127,7 @@ def data_folder() -> Path:
 def _read(path: Path, stamp: float) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"the registry {path} cannot be read: {error}") from error
 
 
@@ -107,7 +146,8 @@ def registry() -> dict[str, Any]:
         stamp = path.stat().st_mtime if path.exists() else 0.0
         raw = _read(path, stamp)
         for table in tables:
-            tables[table] |= raw.get(table, {})
+            where = f"{table} of {path}"
+            tables[table] |= typed(raw.get(table, {}), dict[str, dict[str, Any]], where)
     return tables
 
 
@@ -136,39 +176,30 @@ def artefact(name: str) -> Artefact:
 def _artefact(name: str, raw: dict[str, Any]) -> Artefact:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise UserError(f"{name!r} cannot be the name of an artefact")
-    try:
-        kind = raw["kind"]
-        places = tuple(_place(name, place) for place in raw.get("places", ()))
-        files = {plain_name(k): Known(**v) for k, v in raw.get("files", {}).items()}
-        made = Artefact(
-            name,
-            kind,
-            raw.get("about", ""),
-            raw["licence"],
-            raw.get("commercial", "unknown"),
-            raw.get("needed_by", ""),
-            files,
-            places,
-            tuple(raw.get("parts", ())),
-            raw.get("architecture", ""),
-            tuple(raw.get("from_names", files)),
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the registry's entry {name!r} is wrong: {error}") from error
-    if kind not in KINDS:
-        raise UserError(f"the registry's entry {name!r} has an unknown kind {kind!r}")
-    return made
+    entry = from_table(_Entry, raw, where=f"the registry's entry {name!r}")
+    files = {plain_name(file): known for file, known in entry.files.items()}
+    return Artefact(
+        name,
+        entry.kind,
+        entry.about,
+        entry.licence,
+        entry.commercial,
+        entry.needed_by,
+        files,
+        tuple(_place(name, place) for place in entry.places),
+        entry.parts,
+        entry.architecture,
+        tuple(files) if entry.from_names is None else entry.from_names,
+    )
 
 
-def _place(name: str, raw: dict[str, str]) -> Place:
-    kinds = [kind for kind in PLACE_KINDS if kind in raw]
+def _place(name: str, entry: _PlaceEntry) -> Place:
+    kinds = [kind for kind in PLACE_KINDS if getattr(entry, kind) is not None]
     if len(kinds) != 1:
         raise UserError(f"a place of {name!r} needs exactly one of {', '.join(PLACE_KINDS)}")
-    file = raw.get("file", "")
-    if file:
-        for part in PurePosixPath(file).parts:
-            plain_name(part)
-    return Place(kinds[0], raw[kinds[0]], file, raw.get("revision", ""))
+    for part in PurePosixPath(entry.file).parts:
+        plain_name(part)
+    return Place(kinds[0], getattr(entry, kinds[0]), entry.file, entry.revision)
 
 
 def plain_name(text: str) -> str:
@@ -193,16 +224,16 @@ class Lock:
     def __init__(self) -> None:
         self.path = data_folder() / "lock.json"
         try:
-            raw = json.loads(self.path.read_text(encoding="utf-8"))
-            self.pins: dict[str, dict[str, Any]] = dict(raw["pins"])
-            self.installed: dict[str, dict[str, Any]] = dict(raw["installed"])
+            raw = parsed(self.path.read_text(encoding="utf-8"), "it")
+            read = from_table(_LockFile, raw, where="it")
         except FileNotFoundError:
-            self.pins, self.installed = {}, {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            read = _LockFile({}, {})
+        except (OSError, ValueError, UserError) as error:
             raise OsasisError(
                 f"the lock file {self.path} cannot be read: {error}",
                 hint="restore it, or remove it to trust what is fetched next",
             ) from error
+        self.pins, self.installed = read.pins, read.installed
 
     def save(self) -> None:
         """Write it, at once or not at all."""

@@ -6,6 +6,7 @@ import typing
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
+from osasis.config.tables import from_table
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
 
@@ -306,23 +307,26 @@ _RETIRED: dict[str, dict[str, Any]] = {
 _RENAMED = {"SPNSettings": {"weight": "lambda_spn", "style_weight": "style_lambda"}}
 
 
-def config_from_dict(raw: dict[str, Any], cls: type = LearnConfig) -> Any:
-    """Inverse of `dataclasses.asdict`: nested tables become dataclasses, lists become tuples.
+def config_from_dict(raw: Any, cls: type = LearnConfig, where: str = "") -> Any:
+    """Inverse of `dataclasses.asdict`, see `from_table`.
 
     Options that this version lacks are passed over where they say what it does anyway.
 
     Raises:
-        TypeError, ValueError: an unknown option, or a value that its dataclass refuses.
+        UserError: an unknown option, or a value of the wrong kind or that its dataclass refuses.
     """
-    hints = typing.get_type_hints(cls)
-    retired, renamed = _RETIRED.get(cls.__name__, {}), _RENAMED.get(cls.__name__, {})
+    return from_table(cls, _of_today(raw, cls), where=where)
+
+
+def _of_today(raw: Any, cls: Any) -> Any:
+    """A table with today's names, without options that went."""
+    if not isinstance(raw, dict) or not (isinstance(cls, type) and is_dataclass(cls)):
+        return raw
+    hints, name_of = typing.get_type_hints(cls), str(cls.__name__)
+    retired, renamed = _RETIRED.get(name_of, {}), _RENAMED.get(name_of, {})
     values = {}
     for key, value in raw.items():
-        name = renamed.get(key, key)
-        if name in retired and value == retired[name]:
-            continue
-        if isinstance(value, dict) and is_dataclass(hints.get(name)):
-            values[name] = config_from_dict(value, hints[name])
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**values)
+        name = str(renamed.get(key, key))
+        if name not in retired or value != retired[name]:
+            values[name] = _of_today(value, hints.get(name))
+    return values

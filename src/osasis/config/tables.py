@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from osasis.errors import UserError
 
 T = TypeVar("T")
+MAX_DEPTH = 32
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -155,6 +157,12 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     for kind in kinds:
         origin = get_origin(kind)
+        if is_dataclass(kind) and isinstance(value, Mapping):
+            return from_table(kind, value, where=name)  # type: ignore[arg-type]
+        if origin is dict and isinstance(value, dict):
+            return {str(k): typed(v, get_args(kind)[1], f"{k} of {name}") for k, v in value.items()}
+        if kind is Any or (is_dataclass(kind) and isinstance(value, kind)):  # type: ignore[arg-type]
+            return value
         if origin is tuple and isinstance(value, (list, tuple)):
             return tuple(typed(entry, get_args(kind)[0], name) for entry in value)
         if origin is Literal and value in get_args(kind):
@@ -171,9 +179,33 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     raise UserError(f"{name} must be {wanted}, got {value!r:.60}")
 
 
+def parsed(text: str | bytes, name: str) -> Any:
+    """JSON, of tables and lists at most `MAX_DEPTH` deep.
+
+    Raises:
+        UserError: it is none, or deeper.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} is not JSON that can be read: {error}") from error
+    if _is_deeper(value, MAX_DEPTH):
+        raise UserError(f"{name} is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(_is_deeper(part, most - 1) for part in inside)
+
+
 def _named(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, get_args(kind)))}"
     if get_origin(kind) is tuple:
         return "a list"
+    if get_origin(kind) is dict or is_dataclass(kind):
+        return "a table"
     return _KINDS.get(kind, getattr(kind, "__name__", str(kind)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tomllib
+
+from osasis.config.tables import Checked, Range, from_table
 from osasis.errors import UserError
 
 # key that says what a method is -> the other keys it may have
@@ -22,7 +24,38 @@ METHOD_KINDS = {
 }
 DEFAULT_SIZE = 256
 SHIPPED = Path("shipped")  # in place of a folder: the pictures of the learned styles in the package
-_KEYS = {"title", "size", "photos", "styles", "metrics", "methods", "base", "bootstrap", "among"}
+
+
+@dataclass(frozen=True)
+class _File(Checked):
+    """A TOML file as it is written."""
+
+    title: str = ""
+    photos: str = ""
+    styles: dict[str, str] = field(default_factory=dict)
+    size: Annotated[int, Range(16, 4096)] = DEFAULT_SIZE
+    metrics: tuple[str, ...] | None = None
+    methods: tuple[dict[str, Any], ...] = ()
+    base: str = "faces-256"
+    bootstrap: Annotated[int, Range(0, 1_000_000)] = 1000
+    among: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _MethodTable(Checked):
+    """A method of a TOML file: its name, one of `METHOD_KINDS`, and options."""
+
+    name: str
+    folder: str | None = None
+    preset: str | None = None
+    learned: str | None = None
+    peer: str | None = None
+    reconstruct: str | None = None
+    set: dict[str, Any] | None = None
+    stylize: dict[str, Any] | None = None
+    seed: Annotated[int | None, Range(0, 2**63 - 1)] = None
+    embedder: str | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,18 +146,20 @@ def load_evaluation(
     Raises:
         UserError: it cannot be read, lacks something, or says something unknown.
     """
-    raw = _read(path)
+    raw = from_table(_File, _read(path), where=str(path))
     here = path.parent
-    _known(raw, _KEYS, str(path))
-    places = {
-        k: SHIPPED if v == str(SHIPPED) else here / str(v)
-        for k, v in _table(raw, "styles", path).items()
-    }
-    places = dict(styles) if styles else places
-    where = photos or (here / str(raw["photos"]) if "photos" in raw else None)
+    places = (
+        dict(styles)
+        if styles
+        else {
+            name: SHIPPED if place == str(SHIPPED) else here / place
+            for name, place in raw.styles.items()
+        }
+    )
+    where = photos or (here / raw.photos if raw.photos else None)
     if where is None:
         raise UserError(f"{path} does not say where the photos are", hint="add --photos FOLDER")
-    methods = tuple(_method(entry, here, path) for entry in raw.get("methods", ()))
+    methods = tuple(_method(entry, here, path) for entry in raw.methods)
     if preset is not None:
         methods = tuple(replace(m, value=preset) if m.kind == "preset" else m for m in methods)
     learned = {"embedder": embedder} if embedder is not None else {}
@@ -144,15 +179,15 @@ def load_evaluation(
             f"{path} does not say where the style images are", hint="add --styles NAME=FOLDER"
         )
     return EvaluationConfig(
-        title=str(raw.get("title", path.stem)),
+        title=raw.title or path.stem,
         methods=methods,
         photos=where,
         styles=places,
-        size=size or _whole(raw, "size", DEFAULT_SIZE, 16, path),
-        metrics=tuple(map(str, raw["metrics"])) if "metrics" in raw else None,
-        base=base or _place(str(raw.get("base", "faces-256")), here),
-        bootstrap=_whole(raw, "bootstrap", 1000, 0, path),
-        among=tuple(among) or tuple(here / str(place) for place in raw.get("among", ())),
+        size=size or raw.size,
+        metrics=raw.metrics,
+        base=base or _place(raw.base, here),
+        bootstrap=raw.bootstrap,
+        among=tuple(among) or tuple(here / place for place in raw.among),
     )
 
 
@@ -161,49 +196,30 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
         raise UserError(f"{path} is not TOML: {error}") from error
 
 
-def _known(table: Mapping[str, Any], keys: set[str], where: str) -> None:
-    unknown = sorted(set(table) - keys)
-    if unknown:
-        raise UserError(
-            f"{where} has unknown keys: {', '.join(unknown)}",
-            hint=f"known are {', '.join(sorted(keys))}",
-        )
-
-
-def _table(raw: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    table = raw.get(key, {})
-    if not isinstance(table, dict):
-        raise UserError(f"{key} in {path} must be a table such as [{key}] with NAME = 'FOLDER'")
-    return table
-
-
-def _whole(raw: Mapping[str, Any], key: str, default: int, least: int, path: Path) -> int:
-    value = raw.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{key} in {path} must be a whole number of at least {least}")
-    return value
-
-
 def _method(entry: Mapping[str, Any], here: Path, path: Path) -> Method:
-    name = str(entry.get("name", ""))
-    kinds = [kind for kind in METHOD_KINDS if kind in entry]
+    table = from_table(_MethodTable, entry, where=f"a method of {path}")
+    name, kinds = table.name, [kind for kind in METHOD_KINDS if getattr(table, kind) is not None]
     if not name or len(kinds) != 1:
         raise UserError(
             f"a method of {path} needs a name and one of {', '.join(METHOD_KINDS)}",
             hint=f"it has {', '.join(entry)}",
         )
-    kind = kinds[0]
-    _known(entry, {"name", kind} | METHOD_KINDS[kind], f"method {name!r} of {path}")
-    value = str(entry[kind])
+    [kind] = kinds
+    options = {k: v for k, v in entry.items() if k not in ("name", kind)}
+    if unknown := sorted(set(options) - METHOD_KINDS[kind]):
+        raise UserError(
+            f"method {name!r} of {path} has unknown settings {unknown}",
+            hint=f"known are {', '.join(sorted(METHOD_KINDS[kind]))}",
+        )
+    value = str(getattr(table, kind))
     if kind == "folder" or (kind == "learned" and value != "shipped"):
         value = str(here / value)
-    options = {k: v for k, v in entry.items() if k not in ("name", kind)}
-    if "content" in options:
-        options["content"] = str(here / str(options["content"]))
+    if table.content is not None:
+        options["content"] = str(here / table.content)
     return Method(name, kind, value, options)
 
 

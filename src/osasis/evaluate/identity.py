@@ -85,12 +85,13 @@ class FaceEmbedder:
         self.kind = kind
         # OpenCV 5 warns of its own engine each time a network is loaded
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        model = np.frombuffer(path.read_bytes(), np.uint8)  # OpenCV reads few paths on Windows
         try:
             if kind == "sface":
-                recogniser = cv2.FaceRecognizerSF.create(str(path), "")
+                recogniser = cv2.FaceRecognizerSF.create("onnx", model, np.empty(0, np.uint8))
                 self._run = lambda face: recogniser.feature(face[:, :, ::-1].copy())
             else:
-                net = cv2.dnn.readNetFromONNX(str(path))
+                net = cv2.dnn.readNetFromONNX(model)
                 self._run = lambda face: _forward(net, face)
             self._run(np.zeros((SIDE, SIDE, 3), np.uint8))
         except cv2.error as error:

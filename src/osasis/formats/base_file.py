@@ -17,6 +17,7 @@ from torch import Tensor
 from osasis.config.artefacts import artefacts, fetched
 from osasis.config.catalogue import BASES_FOLDER, shipped_files
 from osasis.config.presets import config_from_dict
+from osasis.config.tables import from_table, typed
 from osasis.device import shapes_only
 from osasis.errors import UserError
 from osasis.files import atomic_path
@@ -103,11 +104,11 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
         return kind(config_from_dict(table, config)) if table else None
 
     try:
-        str(manifest["name"])
+        typed(manifest["name"], str, "name")
         with shapes_only():
             return BaseNetworks(
                 DiffAE(diffae_config_from_dict(manifest["model"])),
-                LatentNet(LatentNetConfig(**manifest["latent_net"])),
+                LatentNet(config_from_dict(manifest["latent_net"], LatentNetConfig)),
                 torch.empty(0),
                 torch.empty(0),
                 ddpm=described("ddpm", UNet, UNetConfig),
@@ -121,6 +122,7 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
         AttributeError,
         ArithmeticError,
         RuntimeError,
+        UserError,
     ) as error:
         raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
 
@@ -130,7 +132,7 @@ def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
     rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
     unet = config_from_dict(raw["unet"], UNetConfig)
     encoder = config_from_dict(raw["encoder"], encoder_config_class(raw["encoder"]))
-    return DiffAEConfig(unet, encoder, **rest)
+    return from_table(DiffAEConfig, rest, unet=unet, encoder=encoder)
 
 
 def save_base(

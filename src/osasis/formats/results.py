@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest
+from osasis.imaging.photo_file import Kept
 from osasis.imaging.save import SUFFIXES, is_taken, mark_of, numbered, save_image, suffix_for
 from osasis.imaging.squares import Redrawn
 
@@ -102,10 +104,10 @@ class Results:
         Raises:
             OsasisError: it cannot be written.
         """
-        record = {**record, **_told(redrawn)}
+        record = {**record, **told(redrawn)}
         text = {**metadata, "osasis": json.dumps(record)}
         key = str(record["key"])
-        written = self._write(output, redrawn.whole, text, key, redrawn.kept.exif)
+        written = self._write(output, redrawn.whole, text, key, redrawn.kept)
         files = [written]
         below = (self.folder / CROPS / output.relative_to(self.folder)).with_suffix("")
         for number, square in enumerate(redrawn.squares if crops else (), start=1):
@@ -121,21 +123,29 @@ class Results:
         picture: Image.Image,
         text: Mapping[str, str],
         key: str,
-        exif: bytes = b"",
+        kept: Kept = Kept(),
     ) -> Path:
         for free in [path] if self.is_file else numbered(path):
             same = _key_of(free) == key
             if is_taken(free) and not same:
                 continue
             try:
-                save_image(picture, free, metadata=text, exif=exif, replace=same)
+                save_image(picture, free, metadata=text, kept=kept, replace=same)
             except FileExistsError:  # since a moment
                 continue
             return free
         raise OsasisError(f"{path} exists, and is not this result", hint="choose another with -o")
 
 
-def _told(redrawn: Redrawn) -> dict[str, Any]:
+def with_losses(redrawn: Redrawn, kind: str) -> Redrawn:
+    """The same, with a note of what a format, "png", "jpg", "jpeg" or "webp", cannot hold."""
+    if redrawn.kept.alpha is None or kind not in ("jpg", "jpeg"):
+        return redrawn
+    note = "JPEG has no transparency: white is in its place"
+    return replace(redrawn, kept=replace(redrawn.kept, notes=(*redrawn.kept.notes, note)))
+
+
+def told(redrawn: Redrawn) -> dict[str, Any]:
     """What a record says of a result beside how it was made."""
     return {
         "faces": redrawn.faces,

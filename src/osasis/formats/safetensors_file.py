@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from osasis.config.catalogue import CONFIG, WEIGHTS
+from osasis.config.tables import parsed
 from osasis.errors import UserError
 
 KEY = "osasis"  # of the metadata
@@ -62,7 +63,7 @@ def read_weights(
     try:
         check_header(path)
         with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
-            manifest = json.loads((file.metadata() or {})[KEY])
+            manifest = parsed((file.metadata() or {})[KEY], f"the manifest of {path}")
             stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except _READ_ERRORS as error:
         said, hint = _looks_like(path) or (str(error), "")
@@ -151,8 +152,8 @@ def _check_config(path: Path, manifest: dict[str, Any]) -> None:
     if path.name != WEIGHTS or not config.is_file():
         return
     try:
-        said = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        said = parsed(config.read_text(encoding="utf-8"), str(config))
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config} cannot be read: {error}") from error
     if said != manifest:
         raise UserError(
@@ -188,7 +189,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         check_header(path)
         with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
-            manifest = json.loads((file.metadata() or {})[KEY])
+            manifest = parsed((file.metadata() or {})[KEY], f"the manifest of {path}")
     except _READ_ERRORS as error:
         said, hint = _looks_like(path) or (str(error), "")
         raise UserError(f"{path} is not a file of osasis: {said}", hint=hint) from error

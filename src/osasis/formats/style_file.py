@@ -20,6 +20,7 @@ from torch import Tensor
 
 from osasis.config.catalogue import find_style
 from osasis.config.presets import LearnConfig, config_from_dict
+from osasis.config.tables import from_table
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
@@ -208,10 +209,9 @@ def load_style(path: str | Path) -> Style:
         _check_names(tensors)
         for part in ("spn", "stylize_route", "learn_route"):
             check_sizes(found, raw["config"][part], part)
-        config = config_from_dict(raw.pop("config"))
-        raw["preset"] = config.title
-        raw["style_levels"] = tuple(raw["style_levels"])
-        return Style(StyleManifest(config=config, **raw), thumbnail, tensors)
+        config = config_from_dict(raw["config"], where=str(found))
+        raw |= {"config": config, "preset": config.title}
+        return Style(from_table(StyleManifest, raw, where=str(found)), thumbnail, tensors)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, OSError) as error:
         raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
 

@@ -65,9 +65,12 @@ class FaceDetector:
     def __init__(self, min_score: float = 0.7, *, any_turn: bool = True) -> None:
         self._turns = range(1, 4) if any_turn else range(0)
         self._lock = threading.Lock()  # the network keeps the input's size between two calls
-        path = str(assets() / "detectors" / MODEL)
+        # as bytes: on Windows OpenCV finds no file below a folder with other letters than ASCII's
+        model = np.frombuffer((assets() / "detectors" / MODEL).read_bytes(), np.uint8)
         with _quiet():
-            self._net = cv2.FaceDetectorYN.create(path, "", (320, 320), min_score, 0.3, _MAX_BOXES)
+            self._net = cv2.FaceDetectorYN.create(
+                "onnx", model, np.empty(0, np.uint8), (320, 320), min_score, 0.3, _MAX_BOXES
+            )
 
     def __call__(self, image: Image.Image | np.ndarray) -> list[Face]:
         """The faces of an RGB picture, or (H, W, 3) uint8, the largest first.

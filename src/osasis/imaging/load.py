@@ -17,7 +17,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
-from osasis.imaging.photo_file import DECODE_ERRORS, Kept, Photo, kept_exif
+from osasis.imaging.photo_file import (
+    DECODE_ERRORS,
+    Kept,
+    Photo,
+    dpi_of,
+    kept_exif,
+    left_out,
+)
 from osasis.imaging.pixels import flattened, split_alpha
 
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
@@ -289,8 +296,8 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
     if full != shown.size:
         notes.append(f"was read smaller, at {rgb.width} x {rgb.height} pixels")
     exif, lost = kept_exif(image)
-    notes += [lost] if lost else []
-    return Photo(rgb, Kept(image.format or "", alpha, exif, tuple(notes)))
+    notes += ([lost] if lost else []) + left_out(image)
+    return Photo(rgb, Kept(image.format or "", alpha, exif, dpi_of(image), tuple(notes)))
 
 
 def _shrink_jpeg(image: Image.Image, max_pixels: int) -> None:

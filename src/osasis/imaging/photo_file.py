@@ -24,6 +24,17 @@ DECODE_ERRORS = (
     struct.error,
 )
 _MAX_EXIF = 60_000  # bytes, of 64 KB in a JPEG
+_MAX_DPI = 65_535
+# what XMP tells of, by the words that tell it
+_IN_XMP = {
+    "texts and ratings of photo programs (XMP) are left out": (
+        *(b"dc:subject", b"dc:title", b"dc:description", b"dc:creator", b"dc:rights"),
+        *(b"xmp:Rating", b"photoshop:"),
+    ),
+    "its HDR gain map is left out: the result is SDR": (b"hdrgm", b"GainMap", b"gainmap"),
+    "its film (a motion photo) is left out": (b'MotionPhoto="1"', b'MicroVideo="1"'),
+}
+_IPTC = 0x0404  # of Photoshop's blocks
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,14 @@ class Kept:
         kind: Pillow's name of the format, such as "JPEG"; empty where it is not known.
         alpha: transparency, upright, (H, W) in mode L; None where there is none.
         exif: the EXIF block as it may stand in a result: upright, sRGB, without a thumbnail.
+        dpi: dots per inch, across and down, where the file says so.
         notes: what is to be said: what was not read, or was converted.
     """
 
     kind: str = ""
     alpha: Image.Image | None = None
     exif: bytes = b""
+    dpi: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -71,6 +84,27 @@ def kept_exif(image: Image.Image) -> tuple[bytes, str]:
     except DECODE_ERRORS:
         return b"", "the EXIF block is damaged and is left out"
     return (data, "") if len(data) <= _MAX_EXIF else (b"", "the EXIF block is too long to be kept")
+
+
+def dpi_of(image: Image.Image) -> tuple[float, float] | None:
+    """Dots per inch, as an opened picture's file says; None where it does not."""
+    try:
+        across, down = map(float, image.info.get("dpi", (0, 0)))
+    except (*DECODE_ERRORS, ArithmeticError):
+        return None
+    return (across, down) if 1 <= across <= _MAX_DPI and 1 <= down <= _MAX_DPI else None
+
+
+def left_out(image: Image.Image) -> list[str]:
+    """What is to be said of a file's texts and further pictures that no result takes along."""
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    told = xmp.encode(errors="replace") if isinstance(xmp, str) else bytes(xmp)
+    told += repr(sorted(map(str, image.info.get("aux") or {}))).encode()  # HEIC's further pictures
+    said = [what for what, words in _IN_XMP.items() if any(word in told for word in words)]
+    blocks = image.info.get("photoshop")
+    if isinstance(blocks, Mapping) and _IPTC in blocks:
+        said.append("texts of photo programs (IPTC) are left out")
+    return said
 
 
 def _exif(top: Mapping[int, Any], inside: Mapping[Any, Mapping[int, Any]]) -> bytes:

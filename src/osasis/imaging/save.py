@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -16,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.imaging.load import HEIC_SUFFIXES
-from osasis.imaging.photo_file import DECODE_ERRORS
+from osasis.imaging.photo_file import DECODE_ERRORS, Kept
 from osasis.imaging.pixels import to_rgb8
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -33,20 +34,14 @@ def save_image(
     path: str | Path,
     *,
     metadata: Mapping[str, str] | None = None,
-    exif: bytes = b"",
+    kept: Kept = Kept(),
     replace: bool = True,
 ) -> None:
     """Write a picture in the format its suffix names; nobody ever finds half a file.
 
-    `metadata` becomes PNG text chunks, and in JPEG and WebP one JSON text in EXIF's
-    ProcessingSoftware. JPEG and WebP are written at quality 95; JPEG has no transparency, and
-    gets white in its place. Source: engineering choice.
-
     Args:
-        image: RGB, RGBA, or any mode that Pillow can write.
+        image, metadata, kept: see `encode_image`.
         path: what is there is replaced.
-        metadata: texts by name.
-        exif: a block to which that is added.
         replace: otherwise an error, if something is there.
 
     Raises:
@@ -55,27 +50,60 @@ def save_image(
         OsasisError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path).expanduser()
-    kind = _format_of(path.suffix, str(path))
-    options: dict[str, Any] = {"exif": _with_mark(exif, {} if kind == "PNG" else metadata)}
-    if kind == "PNG":
-        chunks = PngInfo()
-        for key, text in (metadata or {}).items():
-            chunks.add_text(key, text)
-        options["pnginfo"] = chunks
-    else:
-        options["quality"] = _QUALITY
-    if kind == "JPEG":
-        options["subsampling"] = 0  # full colour resolution: style lives in colour
-        image = image if image.mode in ("RGB", "L") else to_rgb8(image)
+    data = encode_image(image, _format_of(path.suffix, str(path)), metadata=metadata, kept=kept)
     try:
         with atomic_path(path, replace=replace) as temporary:
-            image.save(temporary, format=kind, **options)
+            temporary.write_bytes(data)
     except FileExistsError as error:
         if replace:  # a file where a folder should be
             raise _write_error(path, error) from error
         raise
     except OSError as error:
         raise _write_error(path, error) from error
+
+
+def encode_image(
+    image: Image.Image,
+    kind: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    kept: Kept = Kept(),
+) -> bytes:
+    """A picture as the bytes of a file.
+
+    `metadata` becomes PNG text chunks, and in JPEG and WebP one JSON text in EXIF's
+    ProcessingSoftware. JPEG and WebP are written at quality 95; JPEG has no transparency, and
+    gets white in its place. Source: engineering choice.
+
+    Args:
+        image: RGB, RGBA, or any mode that Pillow can write.
+        kind: "PNG", "JPEG" or "WEBP".
+        metadata: texts by name.
+        kept: of the photo's file: its EXIF, to which that is added, and its resolution.
+
+    Raises:
+        OsasisError: the format holds no picture of this size.
+    """
+    exif = _with_mark(kept.exif, {} if kind == "PNG" else metadata)
+    options: dict[str, Any] = {"exif": exif} | ({"dpi": kept.dpi} if kept.dpi else {})
+    if kind == "PNG":
+        options["pnginfo"] = PngInfo()
+        for key, text in (metadata or {}).items():
+            options["pnginfo"].add_text(key, text)
+    else:
+        options["quality"] = _QUALITY
+    if kind == "JPEG":
+        options["subsampling"] = 0  # full colour resolution: style lives in colour
+        image = image if image.mode in ("RGB", "L") else to_rgb8(image)
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise OsasisError(
+            f"{image.width} x {image.height} pixels cannot be written as {kind}: {error}",
+            hint="choose another format: PNG takes any size",
+        ) from error
+    return buffer.getvalue()
 
 
 def _with_mark(exif: bytes, metadata: Mapping[str, str] | None) -> bytes:

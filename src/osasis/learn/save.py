@@ -11,7 +11,7 @@ from PIL import Image
 from osasis.base import Base, load_base
 from osasis.config.presets import PRESETS, LearnConfig
 from osasis.errors import UserError
-from osasis.files import snapshot_file
+from osasis.files import reserved, snapshot_file
 from osasis.formats.style_file import Style
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.save import free_path
@@ -19,6 +19,7 @@ from osasis.imaging.style_crop import cropped
 from osasis.learn.content import squares_of
 from osasis.learn.context import LearningContext
 from osasis.learn.learner import StepRecord, StyleLearner
+from osasis.progress import Progress
 
 
 def learn_into(
@@ -79,10 +80,11 @@ def learn_style(
         output: style file to write. Progress is kept beside it, and the same call continues after
             it was interrupted.
         callback: called after every step with its phase ("bridge", "bank" or "learn"), the steps
-            done and in all, and the losses.
+            done and in all, and the losses; None shows them on standard error.
 
     Raises:
-        UserError: an unreadable picture, an unknown preset or embedder, judges that are not here.
+        UserError: an unreadable picture, an unknown preset or embedder, judges that are not here,
+            an output that another process is making.
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
@@ -95,20 +97,34 @@ def learn_style(
     base = base or load_base()
     image, _ = cropped(load_image(picture), None, faces=base.canvas.faces)
     squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
-    target = None if output is None else Path(output)
-    learner = StyleLearner(
-        base,
-        image,
-        preset,
-        seed=seed,
-        name=name,
-        snapshot=None if target is None else snapshot_file(target),
-        context=LearningContext(base, preset, squares),
-    )
-    steps: Generator[StepRecord, None, object]
-    steps = learner.steps() if target is None else learn_into(learner, target)
-    with closing(steps):
-        for record in steps:
-            if callback is not None:
-                callback(record)
+    context = LearningContext(base, preset, squares)
+    if output is None:
+        learner = StyleLearner(base, image, preset, seed=seed, name=name, context=context)
+        _follow(learner.steps(), callback)
+        return learner.style()
+    target = Path(output)
+    with reserved(target):
+        learner = StyleLearner(
+            base,
+            image,
+            preset,
+            seed=seed,
+            name=name,
+            snapshot=snapshot_file(target),
+            context=context,
+        )
+        _follow(learn_into(learner, target), callback)
     return learner.style()
+
+
+def _follow(
+    records: Generator[StepRecord, None, object], callback: Callable[[StepRecord], None] | None
+) -> None:
+    """Go through the steps, each told to `callback`, or shown."""
+    if callback is None:
+        with Progress() as progress:
+            progress.follow(records)
+        return
+    with closing(records):
+        for record in records:
+            callback(record)

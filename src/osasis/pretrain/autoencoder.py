@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.config.catalogue import find_base
+from osasis.config.tables import from_table
 from osasis.device import shapes_only
 from osasis.diffusion.schedule import IMAGE_SCHEDULE
 from osasis.errors import UserError
@@ -185,11 +186,11 @@ def load_autoencoder(name_or_path: str | Path) -> tuple[Autoencoder, RegionNet |
         if not table:
             continue
         check_sizes(path, table, part)
+        config: Any = from_table(shape, table, where=f"{part} of {path}")
         try:
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
             with shapes_only():
-                found[part] = network(shape(**values))
-        except (TypeError, ValueError, AttributeError) as error:
+                found[part] = network(config)
+        except (TypeError, ValueError) as error:
             raise UserError(f"{path} describes no {part}: {error}") from error
         load_strict(found[part], with_prefix(tensors, f"{part}."), f"the {part} of {path.name}")
         found[part].eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import io
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,8 @@ import numpy as np
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError
 from osasis.formats.records import result_key
+from osasis.formats.results import told, with_losses
+from osasis.imaging.save import encode_image
 from osasis.imaging.squares import Redrawn
 from osasis.scale.source import DATA, ID, REASON
 from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
@@ -115,8 +117,15 @@ class Worker:
 
         def save(task: Task, photo_hash: str, redrawn: Redrawn) -> None:
             key = result_key(photo_hash, task.made)
-            row = {ID: ids[_place(task)], "image": self._encode(redrawn), "key": key}
-            results.append(row)
+            redrawn = with_losses(redrawn, self._job.format)
+            record = {**self._job.made, "photo_sha256": photo_hash, "key": key, **told(redrawn)}
+            image = encode_image(
+                redrawn.whole,
+                FORMATS[self._job.format],
+                metadata={"osasis": json.dumps(record)},
+                kept=redrawn.kept,
+            )
+            results.append({ID: ids[_place(task)], "image": image, "key": key})
 
         runner = BatchRunner(self._stylizer, save, lambda task, digest: False, self._job.jobs)
         for task, outcome in self._guarded(runner, tasks):
@@ -155,11 +164,6 @@ class Worker:
         seed = (first + int(id_hashes([name])[0] >> np.uint64(32))) if random else first
         made = {**self._job.made, "seed": seed if random else None}
         return Task(Path(name), Path(str(place)), seed, made, data)
-
-    def _encode(self, redrawn: Redrawn) -> bytes:
-        buffer = io.BytesIO()
-        redrawn.picture.save(buffer, FORMATS[self._job.format], quality=95)
-        return buffer.getvalue()
 
 
 def _place(task: Task) -> int:

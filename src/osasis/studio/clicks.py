@@ -76,7 +76,7 @@ class Clicks:
         if item.data["updates"]:  # what was learned so far is of that seed
             seed = item.data["seed"]
         self._service.learn(visitor, item.id, int(seed or 0))
-        return {"mine": item.id}
+        return {"mine": item.id, "style": item.id}  # ready to redraw photos with
 
     def rename(self, visitor: Visitor, chosen: Chosen, name: str) -> Chosen:
         """The style gets another name."""

@@ -76,8 +76,9 @@ class Page:
         self.timer = gr.Timer(POLL_SECONDS, active=False)
 
     def _photos(self) -> None:
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
+        # in this order on a phone; beside each other where there is room, see studio.css
+        with gr.Row(equal_height=False, elem_id="photos-form"):
+            with gr.Column(min_width=0, elem_id="photos-choice"):
                 self.photo_upload = gr.File(
                     label="Drop photos, or click to choose",
                     file_count="multiple",
@@ -91,11 +92,12 @@ class Page:
                 shipped = list(self.service.studio.shipped)
                 self.style_cards = _clickable("Styles", views.style_cards(shipped, [], ""))
                 self.redraw = gr.Button("Redraw", variant="primary", elem_id="redraw")
-                self.controls: Components = add_controls(self.service.studio.base, clip_hint())
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(min_width=0, elem_id="photos-results"):
                 self.photo_jobs = _clickable("Progress", name="photo-jobs")
                 self.result = _clickable("Result", views.result(None))
                 self.results = _clickable("Results")
+            with gr.Column(min_width=0, elem_id="photos-controls"):
+                self.controls: Components = add_controls(self.service.studio.base, clip_hint())
 
     def _styles(self) -> None:
         with gr.Row(equal_height=False):

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TextIO, TypeVar
 
-from osasis.cli.output import printable
 from osasis.files import duration
+from osasis.terminal import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
