@@ -9,6 +9,7 @@ import pytest
 
 from osasis.cli import doctor, main
 from osasis.errors import OsasisError
+from osasis.extras import install
 
 
 def test_doctor_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,7 +24,7 @@ def test_doctor_says_what_mends_a_missing_package() -> None:
     assert not check.ok and check.core
     assert "pip install no-such-package" in check.lines()[1]
     absent = doctor.check_package("no-such-package", "no_such_package", extra="ray")
-    assert not absent.core and "pip install 'osasis[ray]'" in absent.lines()[1]
+    assert not absent.core and install("ray") in absent.lines()[1]
 
 
 def test_doctor_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import socket
 import sys
 import time
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from osasis import extras
 from osasis.base import Base
 from osasis.cli.main import main
 from osasis.cli.models_list import describe
+from osasis.config.catalogue import find_base, find_style
 from osasis.errors import OsasisError, UserError
 from osasis.files import reserved
 from osasis.formats.records import MANIFEST
@@ -56,6 +59,19 @@ def test_bases_and_styles_print_a_few_lines(tiny_base: Base, tiny_style: Style) 
         assert "{" not in "".join(lines)
 
 
+def test_a_folder_of_results_called_as_their_style(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, find in (("memling_maria", find_style), ("faces-256", find_base)):
+        Path(name).mkdir()
+        assert find(name).is_file() and tmp_path not in find(name).parents
+        with pytest.raises(UserError, match="is a folder without"):
+            find(f"./{name}/")  # named outright
+        Path(name, "model.safetensors").touch()
+        assert find(name) == Path(name, "model.safetensors")
+
+
 def test_extends_finds_what_is_shipped(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('extends = "ffhq-256"\nname = "mine"\n')
     assert load_config(tmp_path / "mine.toml", data=str(tmp_path)).name == "mine"
@@ -80,6 +96,29 @@ def test_two_runs_do_not_make_one_file(tiny_base: Base, tmp_path: Path, capsys) 
     with reserved(output), reserved(folder / MANIFEST):  # free again
         pass
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.png", "styles"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "what"),
+    [
+        ("", "'osasis[film]'"),
+        (
+            '{"url": "file:///a%20b/o", "dir_info": {"editable": true}}',
+            "-e '/a b/o[film]'",
+        ),
+        ('{"url": "file:///a/osasis", "dir_info": {}}', "'/a/osasis[film]'"),
+        (
+            '{"url": "https://x.org/o", "vcs_info": {"vcs": "git"}}',
+            "'osasis[film] @ git+https://x.org/o'",
+        ),
+    ],
+)
+def test_extras_are_installed_from_where_osasis_came_from(origin: str, what: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extras, "_origin", lambda: origin)
+        extras.install.cache_clear()
+        assert extras.install("film") == f"{shlex.quote(sys.executable)} -m pip install {what}"
+    extras.install.cache_clear()
 
 
 def test_learning_in_python_shows_how_far_it_is(tiny_base: Base, capsys) -> None:  # type: ignore[no-untyped-def]

@@ -223,8 +223,8 @@ def test_heic_is_read(tmp_path: Path) -> None:
 
 def test_heic_without_its_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = importlib.import_module("osasis.imaging.load")
-    monkeypatch.setattr(load, "_HAS_HEIC", False)
+    monkeypatch.setattr(load, "HAS_HEIC", False)
     (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
     with pytest.raises(UserError, match="is a HEIC photo") as refused:
         load_image(tmp_path / "a.jpg")
-    assert "osasis[heic]" in refused.value.hint
+    assert "[heic]" in refused.value.hint

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import osasis
 from osasis.errors import OsasisError, UserError
+from osasis.extras import install
 from osasis.perception import Embedder, VggJudges, get_embedder, load_judges
 from osasis.perception.clip import ClipEmbedder
 from osasis.perception.judges import VGG_ASSET
@@ -198,7 +199,7 @@ def test_clip_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="not installed") as caught:
         get_embedder("clip")
     for part in (
-        "pip install 'osasis[clip]'",
+        install("clip"),
         "605 MB",
         "osasis models fetch clip-vit-b32",
     ):

@@ -28,6 +28,7 @@ from osasis.config.presets import (
 )
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
+from osasis.extras import install
 from osasis.formats.base_file import save_base
 from osasis.formats.style_file import load_style
 from osasis.hub.fetch import fetch
@@ -293,8 +294,7 @@ def test_one_answer_names_all_judges_that_are_missing(
     for part in (
         "release judges pictures with the package transformers and CLIP ViT-B/32 (605 MB) and "
         "LPIPS with five layers of VGG16 (553 MB to fetch, 59 MB kept)",
-        "pip install 'osasis[clip]' && osasis models fetch clip-vit-b32 && "
-        "osasis models fetch lpips-vgg16",
+        f"{install('clip')} && osasis models fetch clip-vit-b32 && osasis models fetch lpips-vgg16",
         "--embedder vgg16-stats",
     ):
         assert part in said

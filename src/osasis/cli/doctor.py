@@ -14,6 +14,7 @@ from pathlib import Path
 from osasis._version import __version__
 from osasis.config.catalogue import assets
 from osasis.errors import OsasisError
+from osasis.extras import install
 from osasis.files import sha256
 
 # package on PyPI -> module to import; a test compares them with pyproject.toml
@@ -83,7 +84,7 @@ def check_package(package: str, module: str, *, extra: str = "") -> Check:
     """Whether a package is installed and can be imported."""
     name = f"{package} [{extra}]" if extra else package
     # an extra as a whole: its limits on versions are in osasis
-    fix = _pip(f"'osasis[{extra}]'" if extra else package)
+    fix = install(extra) if extra else _pip(package)
     try:
         version = metadata.version(package)
         if not extra:  # extras are only looked up: importing them takes seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 
@@ -78,12 +79,11 @@ def find_base(name_or_path: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    path, known = Path(name_or_path).expanduser(), shipped_files(BASES_FOLDER)
+    if _is_published(name_or_path, {**artefacts(), **known}):
         return weights_file(path)
     if str(name_or_path) in artefacts() and not path.is_file():
         return fetched_path(str(name_or_path))
-    known = shipped_files(BASES_FOLDER)
     return find_named(name_or_path, known, "base", "others can be fetched: `osasis models list`;")
 
 
@@ -93,11 +93,16 @@ def find_style(name_or_path: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return weights_file(path)
-    hint = "learn one with `osasis learn PICTURE`;"
-    return find_named(name_or_path, shipped_files(STYLES_FOLDER), "style", hint)
+    known = shipped_files(STYLES_FOLDER)
+    if _is_published(name_or_path, known):
+        return weights_file(Path(name_or_path).expanduser())
+    return find_named(name_or_path, known, "style", "learn one with `osasis learn PICTURE`;")
+
+
+def _is_published(text: str | Path, known: Collection[str]) -> bool:
+    """Whether a folder is meant; one of results that is called as something known here is not."""
+    path = Path(text).expanduser()
+    return path.is_dir() and (str(text) not in known or (path / WEIGHTS).is_file())
 
 
 def shipped_files(folder: str) -> dict[str, Path]:

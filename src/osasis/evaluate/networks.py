@@ -17,6 +17,7 @@ from torch import Tensor
 
 from osasis.config import artefacts
 from osasis.errors import UserError
+from osasis.extras import install
 from osasis.perception.clip import quiet
 
 
@@ -129,9 +130,7 @@ def load_hub_model(folder: Path, kind: str, artefact: str, **options: Any) -> An
     try:
         transformers = importlib.import_module("transformers")
     except ImportError as error:
-        raise UserError(
-            f"{kind} needs the package transformers", hint="pip install 'osasis[clip]'"
-        ) from error
+        raise UserError(f"{kind} needs the package transformers", hint=install("clip")) from error
     try:
         with quiet(transformers):
             model, report = getattr(transformers, kind).from_pretrained(

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from osasis.errors import UserError
-from osasis.imaging.load import IMAGE_SUFFIXES, RAW_SUFFIXES
+from osasis.extras import install
+from osasis.imaging.load import HAS_HEIC, IMAGE_SUFFIXES, RAW_SUFFIXES
 from osasis.imaging.save import mark_of
 
 STDIN = "-"
@@ -71,7 +72,7 @@ RESULTS = Kind("results of osasis", "named outright they are redrawn", False)
 FILMS = Kind("films", "`osasis film` redraws one", False)
 BINS = Kind("folders of thumbnails or deleted files", "named outright they are searched", False)
 LOOPS = Kind("links to a folder around them", "which is searched already", False)
-HEIC = Kind("HEIC photos", "pip install 'osasis[heic]' reads them", True)
+HEIC = Kind("HEIC photos", "" if HAS_HEIC else f"{install('heic')} reads them", True)
 RAW = Kind("raw files of cameras", "develop them first: export JPEG or TIFF", True)
 OTHER = Kind("pictures of formats that are not read", "convert them to PNG, JPEG or WebP", True)
 CLOSED = Kind("folders that may not be read", "check who may read them", True)

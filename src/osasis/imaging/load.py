@@ -17,6 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
+from osasis.extras import install
 from osasis.imaging.photo_file import (
     DECODE_ERRORS,
     Kept,
@@ -28,11 +29,11 @@ from osasis.imaging.photo_file import (
 from osasis.imaging.pixels import flattened, split_alpha
 
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
-_HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
+HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
     | ({".avif"} if features.check("avif") else set())
-    | (HEIC_SUFFIXES if _HAS_HEIC else set())
+    | (HEIC_SUFFIXES if HAS_HEIC else set())
 )
 MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
@@ -182,7 +183,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
     try:
         if data.startswith(_JPEG):  # not through Image.open, whose limit is lower than ours
             return JpegImageFile(io.BytesIO(data))
-        if _HAS_HEIC and _is_heic(data):
+        if HAS_HEIC and _is_heic(data):
             plugin = importlib.import_module("pillow_heif.as_plugin")
             return plugin.HeifImageFile(io.BytesIO(data))
         return Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -198,7 +199,7 @@ def _unknown(name: str, data: bytes) -> UserError:
     said = f"{name} is not an image that can be read, whatever its name says"
     hint = f"if it opens in a picture viewer, {_CONVERT_HINT}"
     if _is_heic(data):
-        said, hint = f"{name} is a HEIC photo", "pip install 'osasis[heic]' reads them"
+        said, hint = f"{name} is a HEIC photo", f"{install('heic')} reads them"
     elif data.startswith(b"version https://git-lfs"):
         said, hint = f"{name} is a Git LFS pointer, not the picture", "get it with `git lfs pull`"
     elif data.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from osasis.errors import OsasisError, UserError
+from osasis.extras import install
 from osasis.files import atomic_path
 from osasis.imaging.film_colors import Colors, from_rgb, pixel_format, to_rgb, tone_mapped
 from osasis.imaging.load import MAX_PIXELS
@@ -31,7 +32,7 @@ def require_av() -> ModuleType:
         import av
     except ImportError as error:
         raise UserError(
-            f"films need PyAV: {error}", hint="install it with: pip install 'osasis[film]'"
+            f"films need PyAV: {error}", hint=f"install it with: {install('film')}"
         ) from error
     return av
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from osasis.config.artefacts import fetched_repository
 from osasis.errors import UserError
+from osasis.extras import install
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
-_INSTALL = "pip install 'osasis[clip]'"
 _FETCH = "osasis models fetch clip-vit-b32"
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -122,7 +122,7 @@ def clip_is_missing() -> tuple[list[str], list[str]]:
     missing, commands = [], []
     if importlib.util.find_spec("transformers") is None:
         missing.append("the package transformers")
-        commands.append(_INSTALL)
+        commands.append(install("clip"))
     cached = try_to_load_from_cache(CLIP_MODEL, "config.json")
     if fetched_repository(CLIP_MODEL) is None and not isinstance(cached, str):
         missing.append("CLIP ViT-B/32 (605 MB)")
@@ -156,7 +156,7 @@ def _import_transformers() -> Any:
     except ImportError as error:
         raise UserError(
             "CLIP needs the package transformers, which is not installed",
-            hint=f"{_INSTALL}, then {_FETCH} (about 605 MB)",
+            hint=f"{install('clip')}, then {_FETCH} (about 605 MB)",
         ) from error
 
 

@@ -18,6 +18,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
 from osasis.errors import OsasisError, UserError
+from osasis.extras import install
 from osasis.imaging.load import IMAGE_SUFFIXES, MAX_BYTES, decode_image, read_regular
 from osasis.imaging.tensors import fit_square
 from osasis.threads import cores
@@ -158,7 +159,7 @@ def _index_hub(text: str) -> list[HubEntry]:
     except ImportError as error:
         raise UserError(
             "Hugging Face data sets need the package datasets, which is not installed",
-            hint="pip install 'osasis[pretrain]'",
+            hint=install("pretrain"),
         ) from error
     try:
         rows = datasets.load_dataset(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from osasis.compiled import compile_network
 from osasis.device import choose_device
+from osasis.extras import install
 from osasis.scale.shares import import_accelerate
 
 
@@ -37,7 +38,7 @@ class Processes:
         where = choose_device(device)
         if device is not None and where.index is not None:
             torch.accelerator.set_device_index(where.index)
-        accelerate = import_accelerate("pretraining", "pip install 'osasis[pretrain]'")
+        accelerate = import_accelerate("pretraining", install("pretrain"))
         self._accelerator = accelerate.Accelerator(cpu=where.type == "cpu")
         self.rank: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
+from osasis.extras import install
 
 
 def import_ray_data() -> Any:
@@ -24,7 +25,7 @@ def import_ray_data() -> Any:
     except ImportError as error:
         raise UserError(
             "batches over a cluster need Ray, which is not installed",
-            hint="pip install 'osasis[ray]'",
+            hint=install("ray"),
         ) from error
 
 

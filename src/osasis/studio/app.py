@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
+from osasis.extras import install
 from osasis.hub.proxy import unusable_proxies
 from osasis.studio.config import StudioConfig
 
@@ -40,7 +40,7 @@ def import_gradio(uploads: Path) -> Any:
     except ImportError as error:
         raise UserError(
             f"the studio needs Gradio: {error}",
-            hint=f"{sys.executable} -m pip install 'osasis[studio]'",
+            hint=install("studio"),
         ) from error
     return gradio
 

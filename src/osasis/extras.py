@@ -1,0 +1,44 @@
+"""Optional packages: the command that installs them, by how osasis itself was installed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
+from urllib.parse import unquote, urlsplit
+
+
+@lru_cache
+def install(extra: str) -> str:
+    """The command that installs an extra, such as "film".
+
+    A checkout is not on PyPI: its extras are installed from its folder.
+    """
+    return f"{shlex.quote(sys.executable)} -m pip install {_what(extra, _origin())}"
+
+
+def _origin() -> str:
+    """What pip wrote down of where osasis came from; empty for an index, or where nobody knows."""
+    try:
+        return distribution("osasis").read_text("direct_url.json") or ""
+    except PackageNotFoundError:
+        return ""
+
+
+def _what(extra: str, origin: str) -> str:
+    """Arguments of `pip install`.
+
+    Args:
+        origin: text of pip's direct_url.json.
+    """
+    if not origin:
+        return shlex.quote(f"osasis[{extra}]")
+    said = json.loads(origin)
+    url = said["url"]
+    if "dir_info" in said:
+        editable = "-e " if said["dir_info"].get("editable") else ""
+        return editable + shlex.quote(f"{unquote(urlsplit(url).path)}[{extra}]")
+    kind = said.get("vcs_info", {}).get("vcs")
+    return shlex.quote(f"osasis[{extra}] @ {f'{kind}+' if kind else ''}{url}")
