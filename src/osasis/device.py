@@ -25,7 +25,7 @@ def choose_device(name: str | None = None) -> torch.device:
         return found if found is not None else torch.empty(0).device
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # on "meta" nothing can be computed
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first_line = str(error).splitlines()[0]
         raise UserError(

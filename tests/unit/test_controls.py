@@ -9,6 +9,7 @@ import pytest
 
 from osasis.config.controls import Controls, strained
 from osasis.config.tables import from_table
+from osasis.device import choose_device
 from osasis.errors import UserError
 
 
@@ -17,6 +18,18 @@ from osasis.errors import UserError
 def test_amounts_are_0_or_more(name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"{name} must be 0 or more"):
         Controls(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"strength": 1e300}, {"seed": 10**20}, {"lambda_spn": 1e30}])
+def test_numbers_that_no_network_can_hold_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="at most"):
+        Controls(**wrong)
+
+
+def test_a_device_that_cannot_compute_is_refused() -> None:
+    for name in ("meta", "nowhere", "cuda:99"):
+        with pytest.raises(UserError, match="cannot be used"):
+            choose_device(name)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,16 @@ def found(*given: str, listed: tuple[str, ...] = ()) -> tuple[list[str], PassedO
     return [photo.name for photo in photos], passed
 
 
+def test_a_photo_with_a_link_to_it_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put("al/m.png", "al/z.png")
+    for link in ("a.png", "n.png", "x.png"):
+        Path("al", link).symlink_to("m.png")
+    assert found("al")[0] == ["m.png", "z.png"]
+
+
 def test_what_is_passed_over_is_counted_by_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,8 @@ def test_dots_per_inch_are_kept(redraw, name: str) -> None:  # type: ignore[no-u
     (result,) = Path("out").glob("a.*")
     with Image.open(result) as image:
         assert image.info["dpi"] == pytest.approx((300, 200), abs=0.01)
+    picture(1).save("b.tif")  # Pillow says 1 of it
+    assert load_photo("b.tif").kept.dpi is None
 
 
 XMP = (

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter, Token
 
 from osasis.config.controls import Blending, Drawing, Fit, Fitting
-from osasis.config.tables import Range
+from osasis.config.tables import MOST, Range
 from osasis.errors import UserError
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ def _positive(kind: Any, value: int | None) -> None:
 
 
 def _amount(kind: Any, value: float | None) -> None:
-    if value is not None and not 0 <= value < math.inf:
-        raise ValueError(f"{value} is not a number of 0 or more")
+    if value is not None and not 0 <= value <= MOST:
+        raise ValueError(f"{value} is not a number of 0 or more, at most {MOST:g}")
 
 
 def _share(kind: Any, value: float | None) -> None:

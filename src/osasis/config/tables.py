@@ -15,6 +15,7 @@ from osasis.errors import UserError
 
 T = TypeVar("T")
 MAX_DEPTH = 32
+MOST = 2**62  # of any number: seeds and float32 hold it, and room above
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -42,11 +43,12 @@ class Range:
     def problem(self, value: float) -> str:
         """What is wrong with a value; empty where nothing is."""
         large_enough = self.low < value if self.above else self.low <= value
-        if large_enough and value <= self.high and value != math.inf:
+        if large_enough and value <= min(self.high, MOST):
             return ""
         got = f"got {value}" + (", which is not a number" if value != value else "")
         if self.high == math.inf:
-            return f"must be {self.low:g} or more, {got}"
+            too_large = f", at most {MOST:g}" if value > MOST else ""
+            return f"must be {self.low:g} or more{too_large}, {got}"
         lowest = f"above {self.low:g}, at most" if self.above else f"between {self.low:g} and"
         return f"must lie {lowest} {self.high:g}, {got}"
 

@@ -266,12 +266,12 @@ def _walk(root: Path, passed: PassedOver) -> Iterator[Path]:
 
     for parent, folders, files in os.walk(root, followlinks=True, onerror=say_closed):
         folders[:] = [name for name in folders if _is_album(Path(parent, name), real_root, passed)]
-        folders.sort(key=lambda name: (Path(parent, name).is_symlink(), name))
+        folders.sort(key=lambda name: _links_last(Path(parent, name)))
         places = {name: Path(parent, name).resolve() for name in folders}
         folders[:] = [name for name, place in places.items() if place not in seen]
         seen.update(places.values())
-        for name in files:
-            file = Path(parent, name)
+        for file in sorted((Path(parent, name) for name in files), key=_links_last):
+            name = file.name
             suffix = file.suffix.lower()
             if name.startswith("."):
                 continue
@@ -279,6 +279,11 @@ def _walk(root: Path, passed: PassedOver) -> Iterator[Path]:
                 yield file
             elif kind := _kind_of(suffix):
                 passed.add(kind, file)
+
+
+def _links_last(path: Path) -> tuple[bool, str]:
+    """Sorts what is found under several names: its own first."""
+    return path.is_symlink(), path.name
 
 
 def _is_album(folder: Path, root: Path, passed: PassedOver) -> bool:

@@ -92,7 +92,8 @@ def dpi_of(image: Image.Image) -> tuple[float, float] | None:
         across, down = map(float, image.info.get("dpi", (0, 0)))
     except (*DECODE_ERRORS, ArithmeticError):
         return None
-    return (across, down) if 1 <= across <= _MAX_DPI and 1 <= down <= _MAX_DPI else None
+    usable = 1 < across <= _MAX_DPI and 1 < down <= _MAX_DPI  # 1: of TIFFs that say nothing
+    return (across, down) if usable else None
 
 
 def left_out(image: Image.Image) -> list[str]:
