@@ -45,7 +45,10 @@ MAX_HEADER, MAX_TENSORS, MAX_AXES, MAX_NAME = 32_000_000, 20_000, 8, 256
 DTYPES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 DTYPES |= {"I8": 1, "U8": 1, "BOOL": 1}
 
-_READ_ERRORS = (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError)
+_READ_ERRORS = (
+    *(SafetensorError, LookupError, TypeError, ValueError, OSError),
+    *(RecursionError, UserError),
+)
 
 
 def read_weights(
