@@ -11,8 +11,8 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import controls_of, load_styles, made_by
 from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
-from osasis.progress import Progress, when_stopped
 from osasis.config.catalogue import find_style
+from osasis.progress import Progress, when_stopped
 
 if TYPE_CHECKING:
     from osasis.scale.run import Counts

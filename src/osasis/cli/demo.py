@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from osasis.cli.options import Device, Output, make_writable
-from osasis.progress import Progress
 from osasis.config.catalogue import DEMO_PAINTING
+from osasis.progress import Progress
 
 
 def demo(

@@ -18,8 +18,8 @@ from osasis.cli.options import (
     Whole,
     make_writable,
 )
-from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
+from osasis.progress import AGAIN, Progress, when_stopped
 
 if TYPE_CHECKING:
     from osasis.evaluate.ranking import Ranked, Ranking

@@ -20,8 +20,8 @@ from osasis.cli.options import (
     StylesOrPreview,
     make_writable,
 )
-from osasis.progress import Progress, when_stopped
 from osasis.errors import UserError
+from osasis.progress import Progress, when_stopped
 
 
 def film(

@@ -22,9 +22,9 @@ from osasis.cli.options import (
     make_writable,
 )
 from osasis.cli.photos import report
-from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
+from osasis.progress import AGAIN, Progress, when_stopped
 
 if TYPE_CHECKING:
     from osasis.base import Base

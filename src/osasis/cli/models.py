@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output
-from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.errors import OsasisError, UserError
+from osasis.progress import AGAIN, Progress, when_stopped
 
 Name = Annotated[str, Parameter(name="NAME", help="as `osasis models list` shows it")]
 

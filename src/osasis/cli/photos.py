@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from osasis.progress import Progress, when_stopped
 from osasis.errors import OsasisError, UserError
+from osasis.progress import Progress, when_stopped
 
 if TYPE_CHECKING:
     from osasis.imaging.find import FoundPhoto, PassedOver

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from osasis.cli.options import Device, Output, command_line, make_writable
-from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.config.catalogue import autoencoder_configs, configs, find_named
+from osasis.progress import AGAIN, Progress, when_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

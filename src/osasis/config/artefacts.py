@@ -6,12 +6,11 @@ import difflib
 import json
 import os
 import re
+import tomllib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
-
-import tomllib
 
 from osasis.config.tables import from_table, parsed, typed
 from osasis.errors import OsasisError, UserError

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
-
-import tomllib
 
 from osasis.config.tables import Checked, Range, from_table
 from osasis.errors import UserError
