@@ -20,6 +20,7 @@ from osasis.config.artefacts import artefacts
 from osasis.config.catalogue import assets, experiments
 from osasis.config.presets import PRESETS
 from osasis.errors import UserError
+from osasis.evaluate.cache import remembered
 from osasis.evaluate.config import EvaluationConfig, Method, load_evaluation, parse_styles
 from osasis.evaluate.density import DensityRanker, auc_interval
 from osasis.evaluate.frechet import frechet_distance
@@ -41,6 +42,7 @@ from osasis.evaluate.peers.colour import colour_transfer
 from osasis.evaluate.peers.gatys import Gatys, GatysConfig, _gram
 from osasis.evaluate.peers.nnst import Nnst, NnstConfig, collapse, laplacian, nearest, sides
 from osasis.evaluate.peers.run import Peers, settings
+from osasis.evaluate.run import Evaluation
 from osasis.evaluate.structure import DinoKeys, VggStructure, face_only
 from osasis.evaluate.tables import Estimate, Resampler, art_fid
 from osasis.formats.style_file import load_style
@@ -310,12 +312,55 @@ def test_the_same_photo_gets_the_same_density(tiny_base: Base) -> None:
     assert first.spread > 0
 
 
+# runs
+
+
+def test_a_picture_that_comes_again_is_measured_once_while_it_is_kept() -> None:
+    asked = []
+
+    def measure(image: Image.Image) -> int:
+        asked.append(image)
+        return len(asked)
+
+    of = remembered(measure, 2)
+    photo, *outputs = (picture(seed, 16) for seed in range(4))
+    for number, output in enumerate(outputs, 2):
+        assert of(photo.copy()) == 1  # by its pixels; asked for first, it stays
+        assert of(output) == number
+    assert of(outputs[0]) == 5
+
+
+def test_sources_of_styles_have_a_row_of_all_of_them(tmp_path: Path) -> None:
+    for folder, seeds in {"photos": (1, 2), "a": (3,), "b": (4, 5)}.items():
+        (tmp_path / folder).mkdir()
+        for seed in seeds:
+            picture(seed, 32).save(tmp_path / folder / f"{seed}.png")
+    methods = (Method("colour", "peer", "colour"),)
+    styles = {"a": tmp_path / "a", "b": tmp_path / "b"}
+    config = EvaluationConfig(
+        "", methods, tmp_path / "photos", styles, size=32, metrics=("lpips",), bootstrap=50
+    )
+    evaluation = Evaluation(config, tmp_path / "report", {}, CPU)
+    list(evaluation.steps())
+    order = [(s.group.style_name, s.photo.stem) for s in evaluation.result.scores]
+    assert order == [(style, photo) for style in "345" for photo in "12"]
+    row = evaluation.result.table["colour"]
+    assert [row[source]["lpips"].samples for source in ("all", "a", "b")] == [6, 2, 4]
+    both = (2 * row["a"]["lpips"].value + 4 * row["b"]["lpips"].value) / 6
+    assert row["all"]["lpips"].value == pytest.approx(both)
+    for score in evaluation.result.scores:
+        images = (load_image(path) for path in (score.output, score.photo))
+        alone = load_judges().lpips(*map(to_tensor, images))
+        assert score.values["lpips"] == pytest.approx(float(alone))
+
+
 # configuration and peers
 
 
 def test_every_shipped_experiment_loads(tmp_path: Path) -> None:
     assert set(experiments()) == {
         "table1", "table2", "fig3", "fig5", "fig8", "fig9", "peers", "peers_slow",
+        "peers_learned",
     }  # fmt: skip
     for path in experiments().values():
         config = load_evaluation(path, photos=tmp_path, styles={"a": tmp_path}, preset="paper")

@@ -6,11 +6,34 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from osasis.files import atomic_path
+
+T = TypeVar("T")
+
+
+def picture_id(picture: Image.Image) -> str:
+    """What stands for the pixels of a picture."""
+    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+
+
+def remembered(measure: Callable[[Image.Image], T], kept: int) -> Callable[[Image.Image], T]:
+    """`measure`, asked once about a picture that comes again; answers on the last `kept` stay."""
+    known: dict[str, T] = {}
+
+    def ask(picture: Image.Image) -> T:
+        name = picture_id(picture)
+        answer = known.pop(name) if name in known else measure(picture)
+        known[name] = answer  # the one used last is the last to go
+        if len(known) > kept:
+            del known[next(iter(known))]
+        return answer
+
+    return ask
 
 
 class ScoreCache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from osasis.errors import UserError
-from osasis.imaging.faces import FaceDetector
+from osasis.imaging.faces import Face, FaceDetector
 
+FindFaces = Callable[[Image.Image], list[Face]]
 Recogniser = Literal["sface", "arcface"]
 SIDE = 112
 # Where ArcFace and SFace want eyes, nose and mouth corners (insightface's template), pixels
@@ -56,10 +58,10 @@ class Landmarks:
 
 
 def find_landmarks(
-    detector: FaceDetector, picture: Image.Image, otherwise: Landmarks | None = None
+    find_faces: FindFaces, picture: Image.Image, otherwise: Landmarks | None = None
 ) -> Landmarks:
     """Landmarks of the largest face; where there is none `otherwise`, or FFHQ's mean places."""
-    faces = detector(picture)
+    faces = find_faces(picture)
     if faces:
         return Landmarks(np.array(faces[0].landmarks), True)
     if otherwise is not None:
@@ -120,16 +122,16 @@ class IdentitySimilarity:
         found: whether a face was found in the last output.
     """
 
-    def __init__(self, embedder: FaceEmbedder) -> None:
+    def __init__(self, embedder: FaceEmbedder, faces: FindFaces | None = None) -> None:
         self.embedder = embedder
-        self._detector = FaceDetector(any_turn=False)
+        self._faces = faces or FaceDetector(any_turn=False)
         self.pairs = self.not_found = 0
         self.found = True
 
     def __call__(self, output: Image.Image, photo: Image.Image) -> float:
         """Compare two pictures of the same size and framing."""
-        before = find_landmarks(self._detector, photo)
-        after = find_landmarks(self._detector, output, before)
+        before = find_landmarks(self._faces, photo)
+        after = find_landmarks(self._faces, output, before)
         self.pairs += 1
         self.found = after.found
         self.not_found += not after.found

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from osasis.config.catalogue import assets
 from osasis.errors import UserError
+from osasis.evaluate.cache import remembered
 from osasis.evaluate.networks import NETWORKS, here, network_path, version_of
+from osasis.imaging.faces import FaceDetector
 from osasis.imaging.tensors import to_tensor
 from osasis.perception.judges import VGG_ASSET, Embedder, VggJudges, load_judges
 
@@ -41,6 +43,7 @@ METRICS: dict[str, str | None] = {
     "art-fid": "art-inception",
 }
 SET_METRICS = ("fid", "art-fid")
+TWO = 2  # a photo, asked for first, and its output: see `remembered`
 LEARNED_WITH = (None, "lpips", "clip")  # networks that presets and peers learn with
 
 
@@ -134,9 +137,10 @@ class MetricFactory:
         self._given, self._device = given, device
         self._photos, self._photos_id, self._lineup = photos, photos_id, lineup
         self._namer_kept: StyleNamer | None = None
-        self._vgg_kept: tuple[Pictures, Tensor] | None = None
         self._judges: VggJudges = load_judges(device=device)
         self._clip: Embedder | None = None
+        self._vgg_features = remembered(self._structure_of, TWO)
+        self._faces = remembered(FaceDetector(any_turn=False), TWO)
 
     def make(self, name: str) -> Metric:
         """The metric of that name, its network loaded.
@@ -187,15 +191,23 @@ class MetricFactory:
             judges = load_judges(self._path("lpips"), self._device)
         title = f"LPIPS ({judges.lpips.name})"
         info = self._info(name, title, "none", "lower", False)
-        return Metric(
-            info,
-            lambda p: float(judges.lpips(self._tensor(p.output), self._tensor(p.photo))),
-        )
+
+        @torch.no_grad()
+        def layers(picture: Image.Image) -> list[Tensor]:
+            return judges.lpips.normalise(judges.trunk(self._tensor(picture)))
+
+        of = remembered(layers, TWO)
+
+        def score(p: Pictures) -> float:
+            photo = of(p.photo)  # first, so that the last output goes and not the photo
+            return float(judges.lpips.distance(of(p.output), photo))
+
+        return Metric(info, score)
 
     def _identity(self, name: str, kind: Recogniser) -> Metric:
         from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity
 
-        similarity = IdentitySimilarity(FaceEmbedder(kind, self._path(kind)))
+        similarity = IdentitySimilarity(FaceEmbedder(kind, self._path(kind)), self._faces)
         resize = "aligned to 112 x 112 by five landmarks (YuNet), bilinear"
         info = self._info(name, f"Identity ({kind})", resize, "higher", False)
         return Metric(info, lambda p: similarity(p.output, p.photo), lambda: not similarity.found)
@@ -208,25 +220,22 @@ class MetricFactory:
         what = "DINO keys" if network == "dino" else "VGG16 relu4_1" + ", face only" * face
         resize = "bilinear, antialiased, to 224 x 224"
         info = self._info(name, f"Structure distance ({what})", resize, "lower", False)
-        keys = DinoKeys(self._path("dino"), self._device) if network == "dino" else None
+        of = self._vgg_features
+        if network == "dino":
+            dino = DinoKeys(self._path("dino"), self._device)
+            of = remembered(lambda picture: dino(self._tensor(picture)), TWO)
 
         def score(p: Pictures) -> float:
-            both = self._vgg_features(p) if keys is None else keys(self._both(p))
-            both = face_only(both) if face else both
-            return float(structure_distance(both[:1], both[1:]))
+            both = [of(p.photo), of(p.output)]
+            x, y = map(face_only, both) if face else both
+            return float(structure_distance(x, y))
 
         return Metric(info, score)
 
-    def _vgg_features(self, p: Pictures) -> Tensor:
-        """Of output and photo, once for what is measured of them whole and of the face."""
+    def _structure_of(self, picture: Image.Image) -> Tensor:
         from osasis.evaluate.structure import VggStructure
 
-        if self._vgg_kept is None or self._vgg_kept[0] is not p:
-            self._vgg_kept = p, VggStructure(self._judges.trunk)(self._both(p))
-        return self._vgg_kept[1]
-
-    def _both(self, p: Pictures) -> Tensor:
-        return torch.cat([self._tensor(p.output), self._tensor(p.photo)])
+        return VggStructure(self._judges.trunk)(self._tensor(picture))
 
     def _embedding(self, name: str, family: str, network: str) -> Metric:
         embedder = self._judges.statistics if network == "vgg16" else self._clip_embedder()

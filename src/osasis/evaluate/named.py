@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.errors import UserError
+from osasis.evaluate.cache import picture_id, remembered
 from osasis.evaluate.networks import imagenet, load_hub_model
 from osasis.imaging.tensors import to_tensor
 
@@ -70,7 +71,7 @@ class StyleNamer:
         self, statistics: ResNetStatistics, styles: Sequence[Image.Image], device: torch.device
     ) -> None:
         self._network, self._device = statistics, device
-        self._known: dict[str, Tensor] = {}
+        self._of = remembered(self._statistics, _KEPT)
         lineup = {picture_id(style): style for style in styles}
         if len(lineup) < 2:
             raise UserError(
@@ -99,17 +100,5 @@ class StyleNamer:
         way = self._of(style) - before
         return float(((self._of(output) - before) * way).sum() / way.square().sum())
 
-    def _of(self, picture: Image.Image) -> Tensor:
-        name = picture_id(picture)
-        found = self._known.pop(name, None)
-        if found is None:
-            found = self._network(to_tensor(picture).to(self._device))
-            if len(self._known) >= _KEPT:
-                del self._known[next(iter(self._known))]
-        self._known[name] = found  # the one used last is the last to go
-        return found
-
-
-def picture_id(picture: Image.Image) -> str:
-    """What stands for the pixels of a picture."""
-    return hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+    def _statistics(self, picture: Image.Image) -> Tensor:
+        return self._network(to_tensor(picture).to(self._device))

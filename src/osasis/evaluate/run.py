@@ -37,6 +37,7 @@ from osasis.imaging.save import save_image
 from osasis.imaging.tensors import fit_square
 
 NO_STYLE = "-"
+ALL = "all"  # sources of styles
 
 
 @dataclass(frozen=True)
@@ -207,12 +208,16 @@ class Evaluation:
         factory = MetricFactory(self._networks, photos, photos_id, lineup, self._device)
         metrics = [factory.make(name) for name in self.names if name not in SET_METRICS]
         total = sum(len(group.outputs) for group in self.groups)
-        for group in self.groups:
-            style = self.picture(group.style) if group.style else None
-            for path, photo, output in zip(self.photos, photos, group.outputs, strict=True):
+        styles = [self.picture(g.style) if g.style else None for g in self.groups]
+        found: list[list[Score]] = [[] for _ in self.groups]
+        # photo by photo, so that what is measured of a photo is measured once
+        for index, (path, photo) in enumerate(zip(self.photos, photos, strict=True)):
+            for group, style, scores in zip(self.groups, styles, found, strict=True):
+                output = group.outputs[index]
                 values = self._scores(metrics, Pictures(self.picture(output), photo, style))
-                self.result.scores.append(Score(group, path, output, values))
-                yield Tick("measure", len(self.result.scores), total)
+                scores.append(Score(group, path, output, values))
+                yield Tick("measure", sum(map(len, found)), total)
+        self.result.scores = [score for scores in found for score in scores]
         for metric in metrics:
             samples = sum(metric.info.key in s.values for s in self.result.scores)
             self.result.infos[metric.info.key] = metric.info.describe(samples)
@@ -244,8 +249,10 @@ class Evaluation:
         sets = [name for name in self.names if name in SET_METRICS]
         extractors = {name: self._extractor(name) for name in sets}
         cells: dict[tuple[str, str], list[Score]] = {}
+        together = [ALL] if len(self.styles) > 1 and ALL not in self.styles else []
         for score in self.result.scores:
-            cells.setdefault((score.group.method.name, score.group.source), []).append(score)
+            for source in [*together, score.group.source]:
+                cells.setdefault((score.group.method.name, source), []).append(score)
         first: dict[str, dict[str, np.ndarray]] = {}
         for done, ((method, source), scores) in enumerate(cells.items(), 1):
             shape = (len(scores) // len(self.photos), len(self.photos))
@@ -297,19 +304,17 @@ class Evaluation:
         outputs = np.stack([features(s.output) for s in scores])
         outputs = outputs.reshape(len(styles), len(self.photos), -1).transpose(1, 0, 2)
         found = resampler.frechet(outputs, np.stack([features(style) for style in styles]))
-        self.result.infos.setdefault(info.key, info.describe(0))["samples"] += found.samples
-        if name == "fid":
-            return {name: found}
+        samples = sum(score.group.style is not None for score in self.result.scores)
+        self.result.infos[info.key] = info.describe(samples)
         part = "lpips-5" if "lpips-5" in row else "lpips"
         if part not in row:
             return {name: found}
-        product = f"artfid-{part}"
-        self.result.infos[product] = info.describe(0) | {
+        product = f"artfid-{part}" if name == "art-fid" else f"artfid-of-fid-{part}"
+        self.result.infos[product] = info.describe(samples) | {
             "key": product,
-            "title": f"ArtFID with {self.result.infos[part]['title']}, not AlexNet's",
+            "title": f"ArtFID with {info.network} and {self.result.infos[part]['title']}",
             "learned": True,  # its LPIPS is
         }
-        self.result.infos[product]["samples"] = self.result.infos[info.key]["samples"]
         return {name: found, product: art_fid(row[part], found)}
 
 
