@@ -13,7 +13,7 @@ from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.regions import REGIONS
 from osasis.stylize.model import styled_model
-from osasis.stylize.smooth import NOISE, smooth_flat_places
+from osasis.stylize.smooth import NOISE, smooth_flat_places, without_lattice
 from osasis.stylize.stylizer import Stylizer
 
 
@@ -47,6 +47,18 @@ def test_flat_places_become_flat_and_edges_stay() -> None:
     assert steps(smooth_flat_places(strong)) > 0.98 * steps(strong)
     torch.testing.assert_close(smooth_flat_places(strong), strong, atol=NOISE / 2, rtol=0)
     assert smooth_flat_places(faint).mean() == pytest.approx(float(faint.mean()), abs=1e-3)
+
+
+def test_a_lattice_goes_and_strokes_stay(face: Tensor) -> None:
+    torch.manual_seed(0)
+    lattice = 0.1 * torch.randn(1, 1, 8, 8).repeat(1, 3, 32, 32)
+    flat = torch.full((1, 3, 256, 256), 0.2)
+    assert (without_lattice(flat + lattice, 8) - flat).std() < 0.1 * lattice.std()
+    strokes = 0.3 * torch.randn(1, 1, 256, 256).repeat(1, 3, 1, 1)
+    kept = without_lattice(flat + strokes, 8) - flat
+    assert torch.corrcoef(torch.stack([kept.flatten(), strokes.flatten()]))[0, 1] > 0.95
+    # a photo has no lattice
+    assert (without_lattice(face, 8) - face).abs().mean() < 0.002
 
 
 def test_a_style_does_not_paint_the_blocks_of_a_compressed_ground(base: Base, face: Tensor) -> None:

@@ -20,7 +20,7 @@ from osasis.models.diffae import DiffAE
 from osasis.stylize.edit import Edit
 from osasis.stylize.light import LightFloor, keep_dark_skin
 from osasis.stylize.model import StyledModel
-from osasis.stylize.smooth import smooth_flat_places
+from osasis.stylize.smooth import smooth_flat_places, without_lattice
 
 
 def redraw_pictures(
@@ -79,6 +79,8 @@ def redraw_pictures(
             pictures = base.to_picture(decoded)
     with torch.no_grad():
         result = pictures.float().clamp(-1, 1)
+        if model.dressing and not base.in_pixels:
+            result = torch.lerp(result, without_lattice(result, base.factor), model.dressing)
         if maps is not None and model.dressing and base.regions is not None:
             result = keep_dark_skin(x0, result, maps, model.dressing)
         if floor is not None:
