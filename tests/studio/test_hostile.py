@@ -59,19 +59,26 @@ def test_more_connections_than_the_server_takes(address: str) -> None:
 
 
 def test_what_says_nothing_is_closed(
-    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Base,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(Door.__init__, "__defaults__", (*Door.__init__.__defaults__[:3], 1.0))
     monkeypatch.setattr(gate, "_PATIENCE", 1.0)
     slow_body = (
         b"POST /gradio_api/call/status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n"
     )
-    slow_upload = slow_body.replace(b"call/status", b"upload")
+    form = b"upload HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b"
+    slow_upload = slow_body.replace(b"call/status HTTP/1.1", form) + b"--b\r\n"
     with running(tiny_base, tmp_path) as (address, _):
         for sent in (b"", b"GET / HTTP/1.1\r\nHost", slow_body, slow_upload):
             with connected(address, sent) as one:
-                while one.recv(4096):  # an answer may come before the end
-                    pass
+                answer = b""
+                while piece := one.recv(4096):  # an answer may come before the end
+                    answer += piece
+            assert answer.partition(b"\r\n")[0] in (b"", b"HTTP/1.1 408 Request Timeout")
+    assert not caplog.records
 
 
 def test_an_address_closes_its_own_most_silent_connection_first() -> None:

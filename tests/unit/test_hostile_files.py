@@ -6,6 +6,7 @@ import json
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ def odd_name(table: dict[str, Any], manifest: dict[str, Any]) -> None:
         network("unet", channel_mult=[60_000]),
         network("unet", channels=-1),
         network("unet", patch_size=0),
+        network("unet", patch_size=3),
+        network("unet", channels=33),
+        network("unet", image_size=31),
+        network("unet", head_channels=7),
+        network("encoder", thumbnail_size=64),
         network("encoder", z_dim=2**40),
         network("latent_net", num_layers=65536),
         network("latent_net", hidden=1e300),
@@ -114,6 +120,8 @@ def test_a_style_with_many_axes_or_unknown_names(tmp_path: Path, tiny_style: Sty
 
     tiny_style.save(path)
     refused(load_style, rewrite(path, many_axes, bytes(4)))
+    assert not replace(tiny_style, tensors={}).save(path)
+    assert "z_style" in refused(load_style, path)
     tiny_style.save(path)
     assert "other.unet." in refused(load_style, rewrite(path, unknown))
 

@@ -36,6 +36,7 @@ LIMITS = {
     "z_dim": (1, 8192),
     "time_dim": (1, 8192),
     "patch_size": (1, 64),
+    "thumbnail_size": (1, 32),  # its principal components take the fourth power of it
     "invert_steps": (1, 1000),
     "decode_steps": (1, 1000),
 }

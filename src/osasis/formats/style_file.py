@@ -221,6 +221,8 @@ def _check_names(tensors: dict[str, Tensor]) -> None:
     unknown = [n for n in tensors if not n.startswith(("unet.", "spn.")) and n not in others]
     if unknown:
         raise ValueError(f"it has {len(unknown)} unknown tensors ({', '.join(unknown[:3])})")
+    if "z_style" not in tensors:
+        raise ValueError("it has no z_style")
 
 
 def _decode(picture: bytes) -> Image.Image:

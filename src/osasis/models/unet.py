@@ -61,6 +61,19 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.draft_size and self.z_dim is None:
             raise ValueError("a draft is drawn from z_sem: a network without z_dim has none")
+        if self.channels % 2:  # half of the embedding of t are sines
+            raise ValueError(f"channels must be even, got {self.channels}")
+        smallest = self.patch_size * 2 ** (self.num_levels - 1)
+        if self.image_size % smallest:
+            raise ValueError(
+                f"image_size must be a multiple of {smallest} for {self.num_levels} levels and "
+                f"patches of {self.patch_size}, got {self.image_size}"
+            )
+        heads = self.head_channels
+        if heads is not None and (
+            heads < 1 or any(self.channels * m % heads for m in self.channel_mult)
+        ):
+            raise ValueError(f"head_channels must divide the channels of each level, got {heads}")
 
     @property
     def num_levels(self) -> int:

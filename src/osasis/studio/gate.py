@@ -9,11 +9,12 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,6 +60,7 @@ UPLOAD = "/gradio_api/upload"
 _JSON_BYTES = 1_000_000  # of any other request
 _PATIENCE = 20.0  # seconds for a body, or for the next piece of an upload
 _SLOWEST = 4096  # bytes a second of an upload, after that time
+_CLOSE = {"Connection": "close"}
 _GUESSES = 8  # wrong passwords of one address that are looked at together
 # the page's own scripts come from here, and nothing is fetched from anywhere else
 _POLICY = (
@@ -101,9 +103,13 @@ class Gate:
             length = int(Headers(scope=scope).get("content-length", limit))
             with self._store.reserved(self._store.visitor(token, address), length) as upload:
                 if upload is not None:
-                    limited = _Limited(receive, limit)
-                    await self._app(scope, limited, _answering(send, cookie))
+                    limited = _Limited(receive, _answering(send, cookie), limit)
+                    with suppress(ClientDisconnect):  # the visitor has left, or seems to have
+                        await self._app(scope, limited, limited.send)
                     upload.count = limited.came
+                    if limited.is_over:
+                        ended = PlainTextResponse("too slow, or too large", 408, _CLOSE)
+                        await ended(scope, receive, send)
                 else:
                     full = PlainTextResponse("there is no room for more uploads", 507)
                     await full(scope, receive, send)
@@ -111,7 +117,7 @@ class Gate:
         try:
             body = await asyncio.wait_for(_body(receive), _PATIENCE)
         except TimeoutError:
-            slow = PlainTextResponse("too slow", 408, {"Connection": "close"})
+            slow = PlainTextResponse("too slow", 408, _CLOSE)
             await slow(scope, receive, send)
             return
         if body is None or not self._names_uploads_only(body):
@@ -235,10 +241,14 @@ class _Replayed:
 
 
 class _Limited:
-    """`receive` that ends an upload which sends more than `limit` bytes, or hardly any."""
+    """`receive` and `send` of an upload; one of more than `limit` bytes, or with hardly any, ends.
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._limit, self.came, self._whole = receive, limit, 0, False
+    To the application its visitor has left then, and what it answers is not sent.
+    """
+
+    def __init__(self, receive: Receive, send: Send, limit: int) -> None:
+        self._receive, self._send, self._limit = receive, send, limit
+        self.came, self._whole, self.is_over = 0, False, False
         self._began = time.monotonic()
 
     async def __call__(self) -> Message:
@@ -247,13 +257,20 @@ class _Limited:
         try:
             message = await asyncio.wait_for(self._receive(), _PATIENCE)
         except TimeoutError:
+            self.is_over = True
             return {"type": "http.disconnect"}
         self.came += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         late = time.monotonic() - self._began - _PATIENCE
         if self.came > self._limit or (not self._whole and self.came < _SLOWEST * late):
+            self.is_over = True
             return {"type": "http.disconnect"}
         return message
+
+    async def send(self, message: Message) -> None:
+        """Send what the application answers."""
+        if not self.is_over:
+            await self._send(message)
 
 
 def _token(scope: Scope) -> tuple[str, bool]:
