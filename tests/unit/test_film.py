@@ -260,6 +260,7 @@ def test_colors_and_their_tags_stay(tmp_path: Path, tags: tuple[int, int, int, i
     before, after = (shown(p, tags[1], full=tags[0] == 2)[inner] for p in (film, out))
     assert np.abs(before - bars()[inner]).max() < 3
     assert np.abs(after - before).mean() <= 1
+    assert np.abs((after - before).mean(axis=(0, 1))).max() < 0.4  # no colour is added
     assert np.abs(next(read_frames(film))[inner] - bars()[inner].astype(float)).max() < 3
 
 

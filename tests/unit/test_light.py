@@ -13,6 +13,7 @@ from osasis.formats.style_file import load_style
 from osasis.imaging.light import darkened, exposure, lit
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
+from osasis.models.regions import REGIONS
 from osasis.stylize.light import LightFloor, region_light
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
@@ -85,6 +86,15 @@ def test_a_dark_painting_takes_no_more_than_two_fifths(base: Base, face: np.ndar
     assert light(LightFloor(base, [])(photo, (photo + 1) * 0.3 - 1, maps)) > 0.55 * light(photo)
     assert painting.mean() > -0.5  # a light one
     torch.testing.assert_close(LightFloor(base, [])(photo, photo, maps), photo)
+
+
+def test_a_painting_without_a_hat_takes_no_hats_light(base: Base, face: np.ndarray) -> None:
+    photo = torch.from_numpy(face.copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    maps = torch.zeros(1, len(REGIONS), 64, 64)
+    maps[:, REGIONS.index("hat")] = 1
+    floor = LightFloor(base, [(load_style(_style("memling_maria")), 1.0)])
+    kept = floor(photo, (photo + 1) * 0.3 - 1, maps)
+    assert float((kept + 1).mean() / (photo + 1).mean()) == pytest.approx(0.6, abs=0.02)
 
 
 @pytest.mark.parametrize("style", ["renoir_seashore", "jacometto_nun"])

@@ -14,6 +14,14 @@ from osasis.errors import OsasisError
 _UNKNOWN = 2
 _PQ, _HLG = 16, 18
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+_WEIGHTS = {
+    "bt709": (0.2126, 0.0722),
+    "fcc": (0.30, 0.11),
+    "bt470bg": (0.299, 0.114),
+    "smpte170m": (0.299, 0.114),
+    "smpte240m": (0.212, 0.087),
+    "bt2020nc": (0.2627, 0.0593),
+}
 _FULL = 2  # AVColorRange
 _HD_LINES = 720  # players take untagged films of so many lines for BT.709, others for BT.601
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
@@ -138,18 +146,41 @@ def to_rgb(colors: Colors, *, interlaced: bool) -> FrameFilter:
     return FrameFilter(chain)
 
 
-def from_rgb(colors: Colors) -> FrameFilter:
+def from_rgb(colors: Colors) -> Callable[[Any], list[Any]]:
     """Frames for the encoder of RGB ones; odd sides need colours for every pixel."""
-    target = f"out_color_matrix={colors.matrix_name}"
-    scale = (
-        f"flags={_FLAGS}:in_range=full:{target}:out_range={'full' if colors.full else 'limited'}"
-    )
-    return FrameFilter(
+    if colors.full:
+        scale = f"flags={_FLAGS}:in_range=full:out_range=full"
+    else:
+        scale = f"flags={_FLAGS}:in_range=full:out_color_matrix={colors.matrix_name}"
+        scale += ":out_range=limited"
+    convert = FrameFilter(
         lambda frame: [
             ("scale", scale),
             ("format", pixel_format(frame.width, frame.height)),
         ]
     )
+    if colors.full:
+        return lambda frame: convert(_full_range(frame, _WEIGHTS[colors.matrix_name]))
+    return convert
+
+
+def _full_range(frame: Any, weights: tuple[float, float]) -> Any:
+    """An RGB frame as YUV of the full range: FFmpeg's scaler rounds its colours down.
+
+    Args:
+        weights: of red and blue in luma (ITU-R BT.601, BT.709, BT.2020).
+    """
+    import av
+
+    red, blue = weights
+    r, g, b = frame.to_ndarray(format="rgb24").astype(np.float32).transpose(2, 0, 1)
+    y = red * r + (1 - red - blue) * g + blue * b
+    planes = np.stack([y, 128 + (b - y) / (2 - 2 * blue), 128 + (r - y) / (2 - 2 * red)])
+    made = av.VideoFrame.from_ndarray(
+        np.rint(planes).clip(0, 255).astype(np.uint8), format="yuv444p"
+    )
+    made.pts, made.time_base = frame.pts, frame.time_base
+    return made
 
 
 def pixel_format(width: int, height: int) -> str:

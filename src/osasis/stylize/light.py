@@ -71,7 +71,9 @@ class LightFloor:
         self._allowed: Tensor | None = None
         for style, share in styles:
             picture = to_tensor(fit_square(style.thumbnail, base.image_size)).to(base.device)
-            light = share * region_light(picture, base.region_maps(base.to_x0(picture)))
+            light = region_light(picture, base.region_maps(base.to_x0(picture)))
+            # a painting is not dark in what it lacks, such as a hat
+            light = share * torch.where(light > 0, light, torch.ones_like(light))
             self._allowed = light if self._allowed is None else self._allowed + light
 
     def __call__(self, before: Tensor, after: Tensor, maps: Tensor) -> Tensor:
