@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
-from osasis.imaging.colors import with_colors_of
+from osasis.base import load_base
+from osasis.formats.style_file import load_style
+from osasis.imaging.colors import is_grey, with_colors_of
+from osasis.stylize.model import styled_model
+from osasis.stylize.stylizer import Stylizer
 
 
 def luma(x: torch.Tensor) -> torch.Tensor:
@@ -27,3 +34,15 @@ def test_shadows_do_not_glow() -> None:
     photo = torch.tensor([0.8, -0.2, -0.8])[None, :, None, None]
     black = torch.full((1, 3, 1, 1), -1.0)
     torch.testing.assert_close(with_colors_of(photo, black), black)
+
+
+def test_a_drawing_without_colours_leaves_none() -> None:
+    base, style = load_base("faces-256", device="cpu"), load_style("renoir_seashore")
+    assert not is_grey(style.thumbnail)
+    drawing = replace(style, thumbnail=style.thumbnail.convert("L").convert("RGB"))
+    photo = torch.rand(1, 3, 256, 256) * 2 - 1
+    grey = Stylizer(base, drawing).redraw_squares(photo)
+    assert float((grey - luma(grey)[:, None]).abs().max()) < 1e-5
+    mixed = styled_model(base, [(drawing, 1.0), (style, 3.0)])
+    assert mixed.greyness == pytest.approx(0.25)
+    assert styled_model(base, drawing, strength=0.5).greyness == 0.5

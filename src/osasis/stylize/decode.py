@@ -14,7 +14,7 @@ from osasis.device import mixed_precision
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
-from osasis.imaging.colors import with_colors_of
+from osasis.imaging.colors import luma, with_colors_of
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
 from osasis.stylize.edit import Edit
@@ -78,15 +78,24 @@ def redraw_pictures(
         with torch.no_grad():
             pictures = base.to_picture(decoded)
     with torch.no_grad():
-        result = pictures.float().clamp(-1, 1)
-        if model.dressing and not base.in_pixels:
-            result = torch.lerp(result, without_lattice(result, base.factor), model.dressing)
-        if maps is not None and model.dressing and base.regions is not None:
-            result = keep_dark_skin(x0, result, maps, model.dressing)
+        result = _finished(base, model, x0, pictures.float().clamp(-1, 1), maps)
         if floor is not None:
             regions = base.region_maps(base.squeeze(photo)) if maps is None else maps
             result = floor(x0, result, regions)
     return with_colors_of(x0, result) if controls.keep_colors else result
+
+
+def _finished(
+    base: Base, model: StyledModel, x0: Tensor, result: Tensor, maps: Tensor | None
+) -> Tensor:
+    """What is mended in results that were dressed: lattice, dark skin, colours in a drawing."""
+    if not model.dressing:
+        return result
+    if not base.in_pixels:
+        result = torch.lerp(result, without_lattice(result, base.factor), model.dressing)
+    if maps is not None and base.regions is not None:
+        result = keep_dark_skin(x0, result, maps, model.dressing)
+    return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 
 def _seen_small(

@@ -15,6 +15,7 @@ from osasis.diffusion.sample import SpnTerm
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
+from osasis.imaging.colors import is_grey
 from osasis.learn.regions import Wardrobe, at_size
 from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
@@ -37,6 +38,7 @@ class StylePart:
         spn, settings: its structure-preserving network, lambda_spn as `settings.lambda_spn`.
         wardrobe: statistics of the style's regions; None where it was not learned by region.
         dress: whether photos are dressed in it before they are inverted.
+        grey: whether its picture has no colours.
     """
 
     share: float
@@ -46,6 +48,7 @@ class StylePart:
     settings: SPNSettings
     wardrobe: Wardrobe | None = None
     dress: bool = False
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,12 @@ class StyledModel:
     def dressing(self) -> float:
         """How far photos are dressed, 0 (as they are) to 1."""
         return min(1.0, self.strength * sum(part.share for part in self.parts if part.dress))
+
+    @property
+    def greyness(self) -> float:
+        """How far colours of photos go, 0 to 1: all in a drawing that photos are dressed in."""
+        shares = [part.share for part in self.parts if part.dress and part.grey]
+        return min(1.0, self.strength * sum(shares))
 
     def held_to_photo(self, decoded: Tensor, dressed: Tensor, maps: Tensor) -> Tensor:
         """Results with eyes, brows, noses and mouths near the dressed photo's, see `Wardrobe`.
@@ -197,6 +206,7 @@ def styled_model(
                 replace(manifest.config.spn, lambda_spn=weight),
                 _wardrobe(style, base),
                 manifest.config.dress,
+                is_grey(style.thumbnail),
             )
         )
     diffae.eval().requires_grad_(False)
