@@ -27,14 +27,11 @@ from osasis.errors import UserError
 from osasis.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from osasis.base import Base
     from osasis.imaging.squares import Redrawn
     from osasis.scale.shares import Shares
-    from osasis.stylize.edit import Edit
     from osasis.stylize.text import Identity, TextStep
 
 
@@ -119,12 +116,20 @@ def edit(
     from osasis.stylize.edit import EDIT_ROUTE
     from osasis.stylize.model import common_route
     from osasis.stylize.stylizer import Stylizer
+    from osasis.stylize.text import TextSettings, edits_of
 
     base, loaded = load_styles(styles, shares.device)
     guidance = guidance_of(edits, styled=bool(styles.style))
     controls = controls_of(drawing, photo, guidance=guidance)
     route = common_route(loaded, EDIT_ROUTE)
     t0 = route.t0 if controls.t0 is None else controls.t0
+    settings = TextSettings(
+        iterations=edits.iterations,
+        max_lpips=edits.max_change,
+        min_identity=edits.min_identity or 0.0,
+        route=TextSettings().route.until(t0),
+        guidance=guidance,
+    )
     stops: list[str] = []
     drawing_now: list[Path] = []
     progress = Progress()
@@ -139,7 +144,16 @@ def edit(
         base,
         loaded,
         controls,
-        edits=make_edits(base, edits, t0, guidance, show),
+        edits=edits_of(
+            base,
+            edits.attribute,
+            edits.text,
+            edits.source,
+            settings,
+            clip=edits.clip,
+            identity=measure_of_identity(edits.min_identity),
+            report=show,
+        ),
         batch_size=None if edits.text is None else 1,  # a text is followed photo by photo
     )
     make_writable(result_folder(output))
@@ -165,57 +179,9 @@ def edit(
 
 def guidance_of(asked: EditOptions, *, styled: bool) -> float:
     """The guidance asked for, or what was measured to suit the edit."""
-    from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
+    from osasis.stylize.edit import usual_guidance
 
-    if asked.guidance is not None:
-        return asked.guidance
-    return 1.0 if asked.text or styled else ATTRIBUTE_GUIDANCE
-
-
-def make_edits(
-    base: Base,
-    asked: EditOptions,
-    t0: int,
-    guidance: float,
-    report: Callable[[TextStep], None],
-) -> list[Edit]:
-    """The edits that the options ask for.
-
-    Raises:
-        UserError: an attribute the base does not have, or CLIP is missing.
-    """
-    from osasis.stylize.edit import AttributeEdit
-
-    edits: list[Edit] = []
-    if asked.attribute:
-        amounts: dict[str, float] = {}
-        for name, value in asked.attribute:
-            amounts[name] = amounts.get(name, 0.0) + value
-        edits.append(AttributeEdit(base, amounts))
-    if asked.text is not None:
-        from osasis.perception.clip import ClipEmbedder
-        from osasis.stylize.text import TextEdit, TextSettings
-
-        settings = TextSettings(
-            iterations=asked.iterations,
-            max_lpips=asked.max_change,
-            min_identity=asked.min_identity or 0.0,
-            route=TextSettings().route.until(t0),
-            guidance=guidance,
-        )
-        embedder = ClipEmbedder(asked.clip, device=base.device)
-        edits.append(
-            TextEdit(
-                base,
-                embedder,
-                asked.text,
-                asked.source,
-                settings=settings,
-                identity=measure_of_identity(asked.min_identity),
-                report=report,
-            )
-        )
-    return edits
+    return usual_guidance(asked.text, styled=styled) if asked.guidance is None else asked.guidance
 
 
 def measure_of_identity(least: float | None) -> Identity | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from osasis.base import Base
 
 WHOLE = 1000  # timestep of pure noise
+RESAMPLES = 1000  # of the interval of an AUC
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,13 @@ class DensityRanker:
         return [first + i for i in range(self.draws)]
 
 
-def auc_interval(
-    positive: Sequence[float], negative: Sequence[float], resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """95% percentile bootstrap interval of `area_under_curve`."""
-    rng = np.random.default_rng(seed)
+def auc_interval(positive: Sequence[float], negative: Sequence[float]) -> tuple[float, float]:
+    """95% percentile bootstrap interval of `area_under_curve`; the same for the same scores."""
+    rng = np.random.default_rng(0)
     p, n = np.asarray(positive), np.asarray(negative)
 
     def draws() -> Iterator[float]:
-        for _ in range(resamples):
+        for _ in range(RESAMPLES):
             yield area_under_curve(rng.choice(p, len(p)).tolist(), rng.choice(n, len(n)).tolist())
 
     low, high = np.quantile(list(draws()), [0.025, 0.975])

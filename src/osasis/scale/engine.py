@@ -30,7 +30,7 @@ def import_ray_data() -> Any:
 
 
 @contextmanager
-def running_ray(address: str | None, *, quiet: bool = True) -> Iterator[Any]:
+def running_ray(address: str | None) -> Iterator[Any]:
     """Ray, running: as it is where it runs already, else joined at `address` or started here.
 
     What was started here is ended afterwards.
@@ -38,16 +38,15 @@ def running_ray(address: str | None, *, quiet: bool = True) -> Iterator[Any]:
     Args:
         address: of a cluster, "auto" for the one this machine belongs to; None takes RAY_ADDRESS,
             else starts Ray on this machine.
-        quiet: leave out what workers print, and what Ray tells programmers.
 
     Raises:
         OsasisError: no cluster answers there.
     """
     data = import_ray_data()
-    if quiet:  # Ray writes its own files about all this
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    # what workers print, and what Ray tells programmers; it writes files of its own about both
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False  # the caller has its own
     ray = importlib.import_module("ray")
     if ray.is_initialized():
@@ -57,7 +56,7 @@ def running_ray(address: str | None, *, quiet: bool = True) -> Iterator[Any]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     here = {} if address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=not quiet, logging_level="error", **here)
+        ray.init(address=address, log_to_driver=False, logging_level="error", **here)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise OsasisError(
             f"Ray cannot be reached or started: {error}",

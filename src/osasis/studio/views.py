@@ -37,12 +37,12 @@ def file_url(item: Item, name: str) -> str:
     return f"files/{item.id}/{name}?{age}"
 
 
-def _card(key: str, name: str, picture: str, note: str, chosen: bool, more: str = "") -> str:
+def _card(key: str, name: str, picture: str, note: str, chosen: bool) -> str:
     pressed = "true" if chosen else "false"
     return (
         f'<button type="button" class="card" data-pick="{key}" aria-pressed="{pressed}">'
         f'<img src="{picture}" alt="" loading="lazy"><span class="name">{escape(name)}</span>'
-        f'<span class="note">{escape(note)}</span>{more}</button>'
+        f'<span class="note">{escape(note)}</span></button>'
     )
 
 

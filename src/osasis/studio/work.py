@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,12 @@ from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, RESULT, SHEET, STYLE, Item, Visitor
 from osasis.stylize.demo import PHOTO as EXAMPLE_PHOTO
 from osasis.stylize.demo import face_crop
-from osasis.stylize.edit import ATTRIBUTE_GUIDANCE, EDIT_ROUTE, AttributeEdit, Edit
+from osasis.stylize.edit import EDIT_ROUTE, usual_guidance
 from osasis.stylize.explore import explore, plan, sheet
 from osasis.stylize.model import common_route
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
+from osasis.stylize.text import TextSettings, edits_of
 
 Steps = Generator[Step, None, None]
 PREVIEW_FILE, SNAPSHOT = "preview.webp", "snapshot.safetensors"
@@ -220,31 +221,20 @@ class Studio:
         return preview_style(self.base, load_image(item.file(PICTURE)), name=item.name)
 
     def _stylizer(self, styles: list[tuple[Style, float]], s: Settings) -> Stylizer:
-        edits = self._edits(styles, s)
+        controls = s.controls(usual_guidance(s.text, styled=bool(styles)))
+        t0 = s.t0 or common_route(styles, EDIT_ROUTE).t0
+        route = TextSettings().route.until(t0)
+        settings = TextSettings(route=route, guidance=controls.guidance)
+        edits = edits_of(self.base, s.attributes, s.text or None, s.source, settings)
         if not styles and not edits:
             raise UserError("choose a style, or something to edit")
-        plain = 1.0 if s.text or styles else ATTRIBUTE_GUIDANCE
         return Stylizer(
             self.base,
             [(_with_factor(style, s.spn_factor), share) for style, share in styles],
-            s.controls(plain),
+            controls,
             edits=edits,
             batch_size=_AT_ONCE,
         )
-
-    def _edits(self, styles: list[tuple[Style, float]], s: Settings) -> list[Edit]:
-        edits: list[Edit] = []
-        if s.attributes:
-            edits.append(AttributeEdit(self.base, dict(s.attributes)))
-        if s.text:
-            from osasis.perception.clip import ClipEmbedder
-            from osasis.stylize.text import TextEdit, TextSettings
-
-            t0 = s.t0 or common_route(styles, EDIT_ROUTE).t0
-            settings = TextSettings(route=TextSettings().route.until(t0))
-            embedder = ClipEmbedder(device=self.base.device)
-            edits.append(TextEdit(self.base, embedder, s.text, s.source, settings=settings))
-        return edits
 
     def _made(self, styles: list[tuple[Style, float]], settings: Settings) -> dict[str, Any]:
         names = " + ".join(style.manifest.name for style, _ in styles) or "edited"
@@ -290,17 +280,17 @@ class Studio:
 class _PreviewClock:
     """Says when a preview is due, so that previews take a small share of the time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._ended, self._took, self._began = clock, clock(), 0.0, 0.0
+    def __init__(self) -> None:
+        self._ended, self._took, self._began = time.monotonic(), 0.0, 0.0
 
     def is_due(self) -> bool:
-        return self._clock() - self._ended >= self._took * (1 / _PREVIEW_SHARE - 1)
+        return time.monotonic() - self._ended >= self._took * (1 / _PREVIEW_SHARE - 1)
 
     def __enter__(self) -> None:
-        self._began = self._clock()
+        self._began = time.monotonic()
 
     def __exit__(self, *error: object) -> None:
-        self._ended = self._clock()
+        self._ended = time.monotonic()
         self._took = self._ended - self._began
 
 

@@ -18,6 +18,11 @@ EDIT_ROUTE = Route(20, 20, t0_ratio=1.0)
 ATTRIBUTE_GUIDANCE = 2.0
 
 
+def usual_guidance(text: str | None, *, styled: bool) -> float:
+    """The guidance that suits an edit, by measurement: more for attributes alone."""
+    return 1.0 if text or styled else ATTRIBUTE_GUIDANCE
+
+
 class AttributeEdit:
     """Moves z_sem along a base's attribute directions (DiffAE section 4, "attribute manipulation").
 

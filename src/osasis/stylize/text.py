@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +18,10 @@ from osasis.diffusion.sample import follow_with_gradient
 from osasis.errors import UserError
 from osasis.imaging.tensors import to_images
 from osasis.perception import load_judges
+from osasis.perception.clip import CLIP_MODEL, ClipEmbedder
 from osasis.perception.similarity import cosine_distance
 from osasis.stylize.decode import guided
+from osasis.stylize.edit import AttributeEdit, Edit
 
 DEFAULT_SOURCE = "a face"
 
@@ -203,3 +205,36 @@ class TextEdit:
         if identity is not None and identity < s.min_identity:
             return f"it would be another person (identity below {s.min_identity:g})"
         return ""
+
+
+def edits_of(
+    base: Base,
+    attributes: Iterable[tuple[str, float]],
+    text: str | None,
+    source: str,
+    settings: TextSettings,
+    *,
+    clip: str = CLIP_MODEL,
+    identity: Identity | None = None,
+    report: Callable[[TextStep], None] | None = None,
+) -> list[Edit]:
+    """Edits along attributes, and by a text unless that is None.
+
+    Args:
+        attributes: names and amounts; those of one name add up.
+        clip: folder or id of CLIP.
+        text, source, settings, identity, report: see `TextEdit`.
+
+    Raises:
+        UserError: an attribute the base does not have, or CLIP is missing.
+    """
+    amounts: dict[str, float] = {}
+    for name, amount in attributes:
+        amounts[name] = amounts.get(name, 0.0) + amount
+    edits: list[Edit] = [AttributeEdit(base, amounts)] if amounts else []
+    if text is not None:
+        seen = ClipEmbedder(clip, device=base.device)
+        edits.append(
+            TextEdit(base, seen, text, source, settings=settings, identity=identity, report=report)
+        )
+    return edits
