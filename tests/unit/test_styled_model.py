@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base, load_base
+from osasis.config.catalogue import assets, paintings
 from osasis.config.presets import PRESETS
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import ddim
 from osasis.errors import UserError
-from osasis.formats.style_file import Style
+from osasis.formats.style_file import Style, load_style
+from osasis.imaging.load import load_image
+from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.learner import StyleLearner
 from osasis.models.diffae import invert
 from osasis.models.spn import spn_term
@@ -223,3 +226,29 @@ def test_a_preview_is_the_base_with_the_pictures_code(tiny_base: Base, x0: Tenso
     got = Stylizer(tiny_base, preview).redraw_squares(x0)
     assert torch.equal(got, expected.clamp(-1, 1))
     assert not torch.equal(got, reconstruction(tiny_base, x0, route))
+
+
+def test_a_preview_on_a_base_with_regions_dresses_photos() -> None:
+    base = load_base("faces-256", device="cpu")
+    painting = load_image(paintings()["renoir_seashore"])
+    photo = to_tensor(fit_square(load_image(assets() / "photos" / "astronaut.png"), 256))
+    plain = Stylizer(base).redraw_squares(photo)
+    there = to_tensor(fit_square(painting, 256))
+
+    def far(result: Tensor) -> float:
+        """How far the ground's colour is from the painting's."""
+        return float((result[..., :40].mean((2, 3)) - there[..., :40].mean((2, 3))).norm())
+
+    drawn = Stylizer(base, preview_style(base, painting)).redraw_squares(photo)
+    assert far(drawn) < 0.8 * far(plain)
+
+
+def test_strength_beyond_1_dresses_no_further() -> None:
+    base, style = load_base("faces-256", device="cpu"), load_style("renoir_seashore")
+    x0 = torch.randn(1, *base.x0_shape)
+    maps = base.region_maps(x0)
+    once, most, half = (
+        styled_model(base, style, strength=s).dressed(x0, maps)[0] for s in (1.0, 1.5, 0.5)
+    )
+    assert torch.equal(once, most)
+    torch.testing.assert_close(half, (x0 + once) / 2)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from osasis.base import Base
     from osasis.formats.style_file import Style
 
-PREVIEW_NOTE = (
-    "a preview, nothing was learned: the base with the picture's z_sem on its style levels"
-)
+PREVIEW_NOTE = "a preview, nothing was learned: the picture's colours, without its strokes"
 
 
 def controls_of(*groups: object, **more: Any) -> Controls:
