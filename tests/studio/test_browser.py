@@ -79,10 +79,7 @@ def test_from_a_dropped_painting_to_a_downloaded_result(
         tab(page, "Styles")
         drop(page, "style-upload", ("My painting.png", png(1)))
         shown(page, ".detail figure:nth-child(2) img").wait_for()
-        tab(page, "Photos")
-        shown(page, ".card").click()  # another style
-        tab(page, "Styles")
-        page.locator("#learn").click()  # chooses the one that is learned
+        page.locator("#learn").click()
         page.get_by_text("Download the style file").wait_for()
         page.get_by_label("Name").fill("Renamed")
         page.get_by_role("button", name="Rename").click()
@@ -168,11 +165,12 @@ def test_two_visitors_see_only_their_own(browser: Any, address: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_phone(browser: Any, address: str, scheme: str) -> None:
     with opened(browser, address, viewport=PHONE, has_touch=True, color_scheme=scheme) as page:
-        places = [
-            page.locator(f"#{name}").bounding_box()["y"]
-            for name in ("photo-upload", "redraw", "photo-jobs", "photos-controls")
-        ]
-        assert places == sorted(places)  # results before the form's end
+        names = ("photo-upload", "redraw", "photos-results", "photos-controls")
+        places = [page.locator(f"#{name}").bounding_box() for name in names]
+        ends = [place["y"] + place["height"] for place in places]
+        # one below the other, results before the form's end, all as wide as the page allows
+        assert all(end <= after["y"] for end, after in zip(ends, places[1:], strict=False))
+        assert min(place["width"] for place in places) > 300
         for name in ("Photos", "Styles", "Explore"):
             tab(page, name)
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -16,6 +16,7 @@ from osasis.errors import UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.load import load_image
 from osasis.studio import views
+from osasis.studio.clicks import Clicks
 from osasis.studio.config import Limits, StudioConfig
 from osasis.studio.intake import PICTURE
 from osasis.studio.jobs import Step
@@ -109,6 +110,14 @@ def test_only_chosen_faces_are_redrawn(service: Service, visitor: Visitor) -> No
     service.toggle_face(visitor, photo.id, 0)
     steps = list(service.studio.stylize(visitor, [photo.id], chosen))
     assert "no face is chosen" in steps[-1].failure and not steps[-1].result
+
+
+def test_a_style_that_is_learned_is_the_chosen_one(service: Service, visitor: Visitor) -> None:
+    style = service.intake.add_style_picture(visitor, picture(1), "s")
+    chosen = Clicks(service).learn(visitor, {"mine": style.id, "style": "another"}, 0)
+    assert chosen == {"mine": style.id, "style": style.id}
+    for job in service.queue.jobs(visitor.id):
+        service.queue.cancel(visitor.id, job.id)
 
 
 def test_a_sheet_grows_row_by_row(service: Service, visitor: Visitor) -> None:

@@ -78,7 +78,7 @@ class Page:
     def _photos(self) -> None:
         # in this order on a phone; beside each other where there is room, see studio.css
         with gr.Row(equal_height=False, elem_id="photos-form"):
-            with gr.Column(min_width=0, elem_id="photos-choice"):
+            with gr.Column(min_width=320, elem_id="photos-choice"):
                 self.photo_upload = gr.File(
                     label="Drop photos, or click to choose",
                     file_count="multiple",
@@ -92,11 +92,11 @@ class Page:
                 shipped = list(self.service.studio.shipped)
                 self.style_cards = _clickable("Styles", views.style_cards(shipped, [], ""))
                 self.redraw = gr.Button("Redraw", variant="primary", elem_id="redraw")
-            with gr.Column(min_width=0, elem_id="photos-results"):
+            with gr.Column(min_width=320, elem_id="photos-results"):
                 self.photo_jobs = _clickable("Progress", name="photo-jobs")
                 self.result = _clickable("Result", views.result(None))
                 self.results = _clickable("Results")
-            with gr.Column(min_width=0, elem_id="photos-controls"):
+            with gr.Column(min_width=320, elem_id="photos-controls"):
                 self.controls: Components = add_controls(self.service.studio.base, clip_hint())
 
     def _styles(self) -> None:
