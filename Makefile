@@ -28,7 +28,6 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 demo: $(RUNTIME) ## learn a painting and redraw six faces into demo/
 	@$(BIN)/osasis demo
-	@echo "next: $(BIN)/osasis stylize PHOTO --style demo/renoir_seashore.osasis.safetensors"
 
 test: $(STAMP) ## the quick tests
 	@$(BIN)/pytest -q -m 'not slow'

@@ -15,6 +15,7 @@ from osasis import extras
 from osasis.base import Base
 from osasis.cli.main import main
 from osasis.cli.models_list import describe
+from osasis.cli.options import command_line
 from osasis.config.catalogue import find_base, find_style
 from osasis.errors import OsasisError, UserError
 from osasis.files import reserved
@@ -70,6 +71,23 @@ def test_a_folder_of_results_called_as_their_style(
             find(f"./{name}/")  # named outright
         Path(name, "model.safetensors").touch()
         assert find(name) == Path(name, "model.safetensors")
+
+
+def test_the_next_command_works_in_the_shell_that_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = Path(".venv", "bin", "osasis")
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    for called in (str(program), f"{tmp_path}/.venv/bin/osasis"):
+        monkeypatch.setattr(sys, "argv", [called, "learn"])
+        assert command_line(["stylize", "a b"]) == f"{called} stylize 'a b'"
+    monkeypatch.setenv("PATH", f"{tmp_path}/.venv/bin")
+    assert command_line(["stylize"]) == "osasis stylize"
+    monkeypatch.setattr(sys, "argv", ["/x/osasis/__main__.py"])
+    assert command_line(["stylize"]) == "osasis stylize"
 
 
 def test_extends_finds_what_is_shipped(tmp_path: Path) -> None:

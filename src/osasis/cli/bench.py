@@ -80,7 +80,7 @@ def bench(
                     ran.append(outcome)
                 else:
                     planned.skipped.append(outcome)
-    numbers = report(planned, found, ran, command_line(["osasis", *sys.argv[1:]]))
+    numbers = report(planned, found, ran, command_line(sys.argv[1:]))
     print_report(numbers)
     if output is not None:
         write_json(output / "bench.json", numbers)

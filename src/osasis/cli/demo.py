@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from osasis.cli.options import Device, Output, make_writable
+from osasis.cli.options import Device, Output, command_line, make_writable
 from osasis.config.catalogue import DEMO_PAINTING
+from osasis.files import STYLE_SUFFIX
 from osasis.progress import Progress
 
 
@@ -30,4 +31,6 @@ def demo(
         progress.follow(run_demo(output, style, device))
     print(f"look at {output / CONTACT_SHEET}")
     print(f"each picture and the style file are in {output}")
+    learned = output / f"{Path(style).stem}{STYLE_SUFFIX}"
+    print(f"next: {command_line(['stylize', 'PHOTO', '--style', learned])}")
     return 0

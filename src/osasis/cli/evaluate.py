@@ -98,7 +98,7 @@ def evaluate(
     kept = f"stopped; everything so far is kept in {output}\n{AGAIN}"
     with when_stopped(lambda: kept), Progress() as progress:
         progress.follow(evaluation.steps())
-    written = write_report(evaluation, command_line(["osasis", *sys.argv[1:]]))
+    written = write_report(evaluation, command_line(sys.argv[1:]))
     print(f"wrote {', '.join(str(p) for p in written)}")
     if evaluation.skipped:
         print(f"not computed, their networks were not given: {', '.join(evaluation.skipped)}")

@@ -196,7 +196,7 @@ def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
         progress.follow(into)
     [output] = written
     print(f"wrote {output}")
-    words = ["osasis", "stylize", "PHOTO", "--style", output]
+    words = ["stylize", "PHOTO", "--style", output]
     if base.path and Path(asked.base).exists():  # a base given by file is not found by its name
         words += ["--base", asked.base]
     print(f"next: {command_line(words)}")

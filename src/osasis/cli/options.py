@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,5 +218,17 @@ def make_writable(folder: Path) -> None:
 
 
 def command_line(words: Sequence[object]) -> str:
-    """A command as it can be pasted into a shell."""
-    return shlex.join(map(str, words))
+    """A command of osasis as it can be pasted into the shell in which this one was called.
+
+    Args:
+        words: what follows the program's name.
+    """
+    return shlex.join([_program(), *map(str, words)])
+
+
+def _program() -> str:
+    """`osasis`, or the path by which it was called where the shell would not find it."""
+    called, found = Path(sys.argv[0]), shutil.which("osasis")
+    if called.stem != "osasis" or (found and called.exists() and called.samefile(found)):
+        return "osasis"
+    return str(called)

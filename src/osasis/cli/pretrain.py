@@ -75,8 +75,8 @@ def pretrain(
 
     base = _train(run, load_config(path, data=data, attributes=attributes), output, device)
     if base is not None:
-        print(f"next: {command_line(['osasis', 'learn', 'PICTURE', '--base', base])}")
-        words: list[object] = ["osasis", "pretrain", "evaluate", base, "--data", "PHOTOS"]
+        print(f"next: {command_line(['learn', 'PICTURE', '--base', base])}")
+        words: list[object] = ["pretrain", "evaluate", base, "--data", "PHOTOS"]
         print(f"      {command_line(words)}")
     return 0
 
