@@ -10,12 +10,13 @@ import torch
 
 from osasis.base import load_base
 from osasis.errors import UserError
+from osasis.formats.base_file import load_autoencoder, save_autoencoder
 from osasis.models.autoencoder import Autoencoder, AutoencoderConfig
 from osasis.models.diffae import DiffAEConfig
 from osasis.models.encoder import ThumbnailEncoderConfig
 from osasis.models.latent_net import LatentNetConfig
 from osasis.models.unet import UNetConfig
-from osasis.pretrain.autoencoder import load_autoencoder, save_autoencoder, train_autoencoder
+from osasis.pretrain.autoencoder import train_autoencoder
 from osasis.pretrain.config import AutoencoderRun, PretrainConfig, TrainConfig
 from osasis.pretrain.data import index_images
 from osasis.pretrain.latents import LatentCache, LatentStream

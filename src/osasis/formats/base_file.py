@@ -31,7 +31,16 @@ from osasis.models.regions import RegionConfig, RegionNet
 from osasis.models.state import load_strict, with_prefix
 from osasis.models.unet import UNet, UNetConfig
 
-FORMAT = "osasis-base-1"
+FORMAT, AUTOENCODER_FORMAT = "osasis-base-1", "osasis-autoencoder-1"
+# what a base may have beside its DiffAE and latent net, and what describes it in the manifest
+PARTS: dict[str, tuple[type, type]] = {
+    "ddpm": (UNet, UNetConfig),
+    "autoencoder": (Autoencoder, AutoencoderConfig),
+    "regions": (RegionNet, RegionConfig),
+}
+_WRONG = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, UserError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def read_base(path: Path) -> tuple[BaseNetworks, dict[str, Any]]:
     parts = {
         "diffae": f"the network described in {path.name}",
         "latent_net": f"the latent DPM of {path.name}",
-    } | {name: f"the {name} of {path.name}" for name in ("ddpm", "autoencoder", "regions")}
+    } | {name: f"the {name} of {path.name}" for name in PARTS}
     for name, whose in parts.items():
         network = getattr(networks, name)
         if network is not None:
@@ -96,13 +105,8 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
     Raises:
         UserError: it describes none.
     """
-    for table in ("model", "latent_net", "ddpm", "autoencoder", "regions"):
+    for table in ("model", "latent_net"):
         check_sizes(path, manifest.get(table, {}), table)
-
-    def described(name: str, kind: type, config: type) -> Any:
-        table = manifest.get(name)
-        return kind(config_from_dict(table, config)) if table else None
-
     try:
         typed(manifest["name"], str, "name")
         with shapes_only():
@@ -111,20 +115,61 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
                 LatentNet(config_from_dict(manifest["latent_net"], LatentNetConfig)),
                 torch.empty(0),
                 torch.empty(0),
-                ddpm=described("ddpm", UNet, UNetConfig),
-                autoencoder=described("autoencoder", Autoencoder, AutoencoderConfig),
-                regions=described("regions", RegionNet, RegionConfig),
+                **{name: _part(path, manifest, name) for name in PARTS},
             )
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        UserError,
-    ) as error:
+    except _WRONG as error:
         raise UserError(f"{path} is not an osasis base: its manifest is wrong: {error}") from error
+
+
+def _part(path: Path, manifest: dict[str, Any], name: str) -> Any:
+    """One of `PARTS` as a manifest describes it, without numbers; None where it has none."""
+    network, config = PARTS[name]
+    table = manifest.get(name)
+    check_sizes(path, table or {}, name)
+    return network(config_from_dict(table, config)) if table else None
+
+
+def load_autoencoder(path: Path) -> tuple[Autoencoder, RegionNet | None]:
+    """The autoencoder, and the regions where there are some, of a base or of `save_autoencoder`.
+
+    Raises:
+        UserError: the file is neither, or has no autoencoder.
+    """
+    known = (FORMAT, AUTOENCODER_FORMAT)
+    manifest, tensors = read_weights(path, known, "an osasis base or autoencoder")
+    if "autoencoder" not in manifest:
+        raise UserError(
+            f"{path} works in pixels and has no autoencoder",
+            hint="train one with: osasis pretrain autoencoder CONFIG",
+        )
+    found = []
+    for name in ("autoencoder", "regions"):
+        try:
+            with shapes_only():
+                part = _part(path, manifest, name)
+        except _WRONG as error:
+            raise UserError(f"{path} describes no {name}: {error}") from error
+        if part is not None:
+            load_strict(part, with_prefix(tensors, f"{name}."), f"the {name} of {path.name}")
+            part.eval().requires_grad_(False)
+        found.append(part)
+    return found[0], found[1]
+
+
+def save_autoencoder(path: Path, name: str, autoencoder: Autoencoder) -> None:
+    """Write an autoencoder as one safetensors file in float16, as a base holds it."""
+    tensors = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
+    config = dataclasses.asdict(autoencoder.config)
+    manifest = {"format": AUTOENCODER_FORMAT, "name": name, "autoencoder": config}
+    _write(path, tensors, manifest, torch.float16)
+
+
+def _write(
+    path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any], dtype: torch.dtype
+) -> None:
+    stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
 
 
 def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
@@ -162,13 +207,11 @@ def save_base(
         "latent_net": dataclasses.asdict(latent_net.config),
         "notes": notes or {},
     }
-    for name_of, part in (("ddpm", ddpm), ("autoencoder", autoencoder), ("regions", regions)):
+    for name_of, part in zip(PARTS, (ddpm, autoencoder, regions), strict=True):
         if part is not None:
             tensors |= {f"{name_of}.{k}": v for k, v in part.state_dict().items()}
             manifest[name_of] = dataclasses.asdict(part.config)  # type: ignore[call-overload]
-    stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
+    _write(path, tensors, manifest, dtype)
 
 
 @dataclass(frozen=True)

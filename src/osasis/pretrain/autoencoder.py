@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
-from osasis.config.catalogue import find_base
-from osasis.config.tables import from_table
-from osasis.device import shapes_only
 from osasis.diffusion.schedule import IMAGE_SCHEDULE
 from osasis.errors import UserError
-from osasis.files import atomic_path
-from osasis.formats.base_file import FORMAT as BASE_FORMAT
-from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
+from osasis.formats.base_file import save_autoencoder
 from osasis.imaging.save import save_image
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import to_images
-from osasis.models.autoencoder import Autoencoder, AutoencoderConfig
-from osasis.models.regions import RegionConfig, RegionNet
-from osasis.models.state import load_strict, with_prefix
+from osasis.models.autoencoder import Autoencoder
 from osasis.perception.judges import load_judges
 from osasis.pretrain.codes import decoded
 from osasis.pretrain.config import AutoencoderRun
@@ -37,7 +26,6 @@ from osasis.pretrain.processes import Processes, update_noise
 from osasis.pretrain.state import TrainState, has_state
 from osasis.pretrain.train import Stage, TrainRecord, run_updates
 
-FORMAT = "osasis-autoencoder-1"
 WHITEN_ON = 2000  # images whose latents the linear map is found from
 SHEET_PHOTOS = 8
 
@@ -154,44 +142,3 @@ def _sheet(autoencoder: Autoencoder, photos: Tensor) -> Image.Image:
     rows = {"photo": photos, "there and back": again}
     pictures = [to_images(row) for row in rows.values()]
     return contact_sheet(pictures, row_titles=list(rows), cell=photos.shape[-1])
-
-
-def save_autoencoder(path: Path, name: str, autoencoder: Autoencoder) -> None:
-    """Write an autoencoder as one safetensors file in float16, as a base holds it."""
-    tensors = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
-    manifest = {"format": FORMAT, "name": name}
-    manifest |= {"autoencoder": dataclasses.asdict(autoencoder.config)}  # type: ignore[dict-item]
-    stored = {k: v.half().cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
-
-
-def load_autoencoder(name_or_path: str | Path) -> tuple[Autoencoder, RegionNet | None]:
-    """The autoencoder, and the regions where there are some, of a base or of `save_autoencoder`.
-
-    Raises:
-        UserError: no such file, or one without an autoencoder.
-    """
-    path = find_base(name_or_path)
-    manifest, tensors = read_weights(path, (BASE_FORMAT, FORMAT), "an osasis base or autoencoder")
-    if "autoencoder" not in manifest:
-        raise UserError(
-            f"{path} works in pixels and has no autoencoder",
-            hint="train one with: osasis pretrain autoencoder CONFIG",
-        )
-    found: dict[str, Any] = {"autoencoder": None, "regions": None}
-    shapes = {"autoencoder": (Autoencoder, AutoencoderConfig), "regions": (RegionNet, RegionConfig)}
-    for part, (network, shape) in shapes.items():
-        table = manifest.get(part)
-        if not table:
-            continue
-        check_sizes(path, table, part)
-        config: Any = from_table(shape, table, where=f"{part} of {path}")
-        try:
-            with shapes_only():
-                found[part] = network(config)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path} describes no {part}: {error}") from error
-        load_strict(found[part], with_prefix(tensors, f"{part}."), f"the {part} of {path.name}")
-        found[part].eval().requires_grad_(False)
-    return found["autoencoder"], found["regions"]

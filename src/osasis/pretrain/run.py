@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.catalogue import find_base
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
 from osasis.errors import UserError
-from osasis.formats.base_file import save_base
+from osasis.formats.base_file import load_autoencoder, save_base
 from osasis.imaging.save import save_image
 from osasis.models.autoencoder import FACTOR, Autoencoder
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.regions import RegionNet
-from osasis.pretrain.autoencoder import load_autoencoder
 from osasis.pretrain.codes import (
     Batches,
     encode_batches,
@@ -141,7 +141,7 @@ def _space(config: PretrainConfig, device: torch.device) -> Space:
     if not config.autoencoder:
         autoencoder, regions, channels, factor = None, None, 3, 1
     else:
-        autoencoder, regions = load_autoencoder(config.autoencoder)
+        autoencoder, regions = load_autoencoder(find_base(config.autoencoder))
         autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         channels, factor = autoencoder.latent_channels, FACTOR
     if unet.in_channels != channels or unet.out_channels != channels:
