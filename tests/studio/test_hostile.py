@@ -306,6 +306,8 @@ def test_answers_that_nobody_collects_are_forgotten(
         assert [len(part) for part in kept] == [20, 20]
         until(lambda: not queue.event_ids_to_events, 10)
         assert len(queue.event_analytics) <= 1
+        sessions = pages[0].state_holder.session_data.values()
+        assert sessions and all(len(session.config_values) < 5 for session in sessions)
 
 
 def rss() -> int:

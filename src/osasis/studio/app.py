@@ -52,7 +52,7 @@ def build_app(service: Any) -> Any:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from osasis.studio.api import add_files
-    from osasis.studio.connect import build_page
+    from osasis.studio.connect import Sessions, build_page
     from osasis.studio.gate import Gate
     from osasis.studio.page import look
 
@@ -78,6 +78,9 @@ def build_app(service: Any) -> Any:
         footer_links=[],
         **look(),
     )
+    mounted: Any = app.routes[-1]
+    mounted.app.state_holder = Sessions()
+    mounted.app.state_holder.set_blocks(page)
     hosts = list(config.domains)
     if config.is_local:
         hosts += ["localhost", "127.0.0.1", "[::1]"]
