@@ -96,7 +96,7 @@ def test_presets_are_learned_measured_and_gone_on_with(
     }
     assert all(len(found) == 2 for found in outputs.values())
     assert not np.array_equal(outputs["plain", "s"][0], outputs["swapped", "s"][0])
-    assert set(done.result.table["plain"]) == {"a", "b"}
+    assert set(done.result.table["plain"]) == {"a", "b", "all"}
     written = write_report(done, "osasis evaluate")
     assert {p.name for p in written} == {"scores.csv", "report.json", "table.md", "report.html"}
 

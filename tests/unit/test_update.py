@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -240,6 +241,9 @@ def square(name: str) -> Tensor:
 PEOPLE = ("renoir_seashore", "cezanne_peasant")
 
 
+LAYERS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Linear)
+
+
 @needs_bfloat16
 def test_bfloat16_goes_the_same_way(embedded_base: Base) -> None:
     gradients, losses = [], []
@@ -266,7 +270,14 @@ def test_bfloat16_goes_the_same_way(embedded_base: Base) -> None:
         losses.append(result.losses)
     assert losses[1] != losses[0]
     assert losses[1] == pytest.approx(losses[0], rel=0.03, abs=1e-3)
-    assert float(torch.cosine_similarity(*gradients, dim=0)) > 0.99
+    # a number rounded to 8 bits is off by up to 2^-9; each layer on the way (VGG's ten too) rounds
+    # two factors and a product, once forward and twice backward; errors add up as a random walk,
+    # whose size is three deviations at most
+    networks = (embedded_base.diffae.unet, embedded_base.autoencoder.decoder)
+    layers = 10 + sum(isinstance(m, LAYERS) for net in networks for m in net.modules())
+    error = 3 * math.sqrt(9 * layers) * 2**-9
+    cosine = float(torch.cosine_similarity(*gradients, dim=0))
+    assert cosine > 1 / math.sqrt(1 + error**2)  # .984 for 109 layers
 
 
 @needs_bfloat16

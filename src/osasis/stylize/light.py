@@ -14,7 +14,8 @@ from osasis.learn.regions import share_of
 from osasis.models.regions import REGIONS
 
 _KEPT = 0.6  # of a region's light
-_MOST = 4.0  # gain
+_MOST = 4.0  # gain of one round
+_ROUNDS = 4  # a small region shares its places with others, which take part of its gain
 _USUAL = 0.57  # light of skin, mean of 64 faces of the training; deviation .12
 _OWN = 0.5  # exponent of what dark skin keeps
 _STEEPEST = 1.0  # added to the power of 1, beyond which drawings turn hard
@@ -87,8 +88,10 @@ class LightFloor:
         floor = _KEPT * region_light(before, maps)
         if self._allowed is not None:
             floor = torch.minimum(floor, self._allowed)
-        gain = (floor / region_light(after, maps).clamp_min(1e-3)).clamp(1, _MOST)
-        if bool((gain == 1).all()):
-            return after
-        field = _to_size((maps * gain[:, :, None, None]).sum(1, keepdim=True), after)
-        return ((after + 1) * field - 1).clamp(-1, 1)
+        for _ in range(_ROUNDS):
+            gain = (floor / region_light(after, maps).clamp_min(1e-3)).clamp(1, _MOST)
+            if bool((gain == 1).all()):
+                break
+            field = _to_size((maps * gain[:, :, None, None]).sum(1, keepdim=True), after)
+            after = ((after + 1) * field - 1).clamp(-1, 1)
+        return after
