@@ -12,6 +12,7 @@ from osasis.formats.style_file import load_style
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.regions import REGIONS
+from osasis.stylize.decode import seen_small
 from osasis.stylize.model import styled_model
 from osasis.stylize.smooth import NOISE, smooth_flat_places, without_lattice
 from osasis.stylize.stylizer import Stylizer
@@ -91,3 +92,16 @@ def test_strength_0_smooths_nothing(base: Base, face: Tensor) -> None:
     stylizer = Stylizer(base, style, strength=0)
     expected = base.to_picture(base.to_x0(photo))
     assert (stylizer.redraw_squares(photo) - expected).abs().mean() < 0.01
+
+
+def test_regions_of_a_person_up_to_the_waist_are_found(base: Base) -> None:
+    person = to_tensor(load_image(assets() / "photos" / "astronaut.png").resize((800, 800)))
+    x0 = base.to_x0(person)
+    maps, z_sem = seen_small(base, styled_model(base, load_style("renoir_seashore")), person, x0)
+    assert maps is not None and maps.shape[2:] == (200, 200)
+    assert z_sem is not None and z_sem.shape == (1, base.diffae.config.unet.z_dim)
+    seen = maps[0].argmax(0)
+    # the face lies within these cells, the suit below
+    eyes, hair = ((seen == REGIONS.index(name)).nonzero() for name in ("eye", "hair"))
+    assert len(eyes) > 4 and int(eyes[:, 0].max()) < 60
+    assert len(hair) > 300

@@ -22,6 +22,8 @@ from osasis.stylize.light import LightFloor, keep_dark_skin
 from osasis.stylize.model import StyledModel
 from osasis.stylize.smooth import smooth_flat_places, without_lattice
 
+_SEEN = 0.7  # size at which regions of large pictures are looked for; at .32 no eyes were found
+
 
 def redraw_pictures(
     base: Base,
@@ -51,7 +53,7 @@ def redraw_pictures(
     seen = torch.lerp(x0, smooth_flat_places(x0), model.dressing) if model.dressing else x0
     with precision:
         photo = base.to_x0(seen).float()
-    maps, z_sem = _seen_small(base, model, seen, photo)
+    maps, z_sem = seen_small(base, model, seen, photo)
     dressed, inputs = model.dressed(photo, maps)
     if z_sem is None:
         z_sem = base.encode_x0(base.squeeze(dressed))
@@ -98,18 +100,20 @@ def _finished(
     return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 
-def _seen_small(
+def seen_small(
     base: Base, model: StyledModel, pictures: Tensor, x0: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Region maps, if a style asks for them, and codes of pictures larger than the base's.
 
-    Both networks know faces of the base's size, so a larger picture is shown to them smaller.
-    The code is None where the picture is not larger: it is the dressed picture's own.
+    Both networks know what a face of the base's size has around it, so a larger picture is shown
+    to them smaller: to the encoder in the base's size, to the regions' network less small, so that
+    it still finds the eyes of a person up to the waist. The code is None where the picture is not
+    larger: it is the dressed picture's own.
     """
     if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
         return (base.region_maps(x0) if model.sees_regions else None), None
     stride = base.stride
-    scale = base.image_size / min(pictures.shape[2:])
+    scale = max(base.image_size / min(pictures.shape[2:]), _SEEN)
     size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
     small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
     maps = base.region_maps(small) if model.sees_regions else None
