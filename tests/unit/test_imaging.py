@@ -361,12 +361,13 @@ def test_save_refuses_other_suffixes(tmp_path: Path, name: str) -> None:
 def test_full_disk_is_reported_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Image.Image, path: Path, **_: Any) -> None:
-        path.write_bytes(b"half")
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (tmp_path / "a.png").write_bytes(b"old")
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OsasisError, match="No space left on device") as caught:
         save_image(Image.fromarray(noise()), tmp_path / "a.png")
     assert str(tmp_path / "a.png") in str(caught.value)
