@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import Patch, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
-from osasis.imaging.squares import Redrawn
+from osasis.imaging.squares import Canvas, Redrawn, Squares
 from osasis.stylize.batch import BatchRunner, Task, photo_seed
 from osasis.stylize.stylizer import Stylizer
 
@@ -96,6 +97,16 @@ def test_neighbours_share_without_a_gap() -> None:
     between = out[80:130, 90:160, 0]  # the squares begin at 40 and 80 and end at 168 and 208
     assert between.min() >= 218
     assert between.max() <= 222
+
+
+def test_many_squares_take_time_by_their_number_not_by_its_square() -> None:
+    squares = Squares(Controls(fit="tiles", tiles=20), Canvas(32, 16, faces=True, in_pixels=False))
+    prepared = squares.prepare(Image.fromarray(flat(GRAY, 480, 480)))
+    assert len(prepared.squares) == 400
+    began = time.process_time()
+    redrawn = squares.finish(prepared, [flat(150, 32, 32)] * 400)
+    assert time.process_time() - began < 5
+    assert np.asarray(redrawn.picture).mean() == pytest.approx(150, abs=0.5)
 
 
 def test_squares_that_cover_leave_no_photo() -> None:

@@ -14,6 +14,7 @@ from osasis.imaging.align import Similarity, cut
 
 _ROUNDNESS = 4  # exponent of the superellipse: 2 is a circle, large numbers the square
 _NEARER = 6.0  # how sharply neighbours share what lies between them
+_ITSELF = Similarity(1 + 0j, 0j)
 _COLOR_SIGMA = 0.08  # of the side: coarser differences than this count as colour
 
 
@@ -60,7 +61,7 @@ def put_back(
         area = (slice(top, bottom), slice(left, right))
         back = Similarity(1 + 0j, complex(-left, -top)) @ patch.place.inverse
         shape = (right - left, bottom - top)
-        mask = _mask(places, index, size, config.feather, cover=cover).astype(np.float32)
+        mask = _mask(_around(places, index, size), size, config.feather, cover=cover)
         # a leaning square does not fill its bounds; squares that cover are upright and do
         border = cv2.BORDER_REFLECT_101 if cover else cv2.BORDER_CONSTANT
         weight = cut(mask, back, shape, border=border).clip(0, 1)[..., None]
@@ -129,23 +130,36 @@ def _grid(size: int) -> np.ndarray:
     return np.stack([columns, rows], axis=-1)
 
 
-def _mask(
-    places: Sequence[Similarity], index: int, size: int, feather: float, *, cover: bool
-) -> np.ndarray:
-    """Weight of one square on its own pixels, (size, size), its neighbours taken into account."""
-    points = places[index].inverse(_grid(size))
-    total, free, own = np.zeros((size, size)), np.ones((size, size)), np.zeros((size, size))
+def _around(places: Sequence[Similarity], index: int, size: int) -> tuple[Similarity, ...]:
+    """Maps from a square's pixels to those of others it may touch, alike for alike places."""
+    own, maps, middle = places[index].inverse, list[Similarity](), complex(size, size) / 2
     for other, place in enumerate(places):
-        inside = _grid(size) if other == index else place(points)
+        way = place @ own
+        reach = (1 + way.scale) * abs(middle)
+        if other != index and abs(way.a * middle + way.b - middle) < reach:
+            maps.append(Similarity(_rounded(way.a, 6), _rounded(way.b, 4)))
+    return tuple(maps)
+
+
+def _rounded(z: complex, digits: int) -> complex:
+    return complex(round(z.real, digits), round(z.imag, digits))
+
+
+@lru_cache(maxsize=16)  # a grid has nine kinds of squares
+def _mask(around: tuple[Similarity, ...], size: int, feather: float, *, cover: bool) -> np.ndarray:
+    """Weight of one square on its own pixels, (size, size), those around taken into account."""
+    grid = _grid(size)
+    total, free = np.zeros((size, size)), np.ones((size, size))
+    for place in (*around, _ITSELF):
+        inside = place(grid)
         radius = _radius(inside, size)
         mask = _smooth((1 - radius) / feather)
         near = mask * np.exp(-_NEARER * radius**2)
         if cover:  # squares that cover reach into their corners, where the rounded mask is 0
             near += 1e-6 * ((inside > 0) & (inside < size)).all(axis=-1)
         total, free = total + near, free * (1 - mask)
-        own = near if other == index else own
-    share = own / np.maximum(total, 1e-30)
-    return share if cover else share * (1 - free)
+    share = near / np.maximum(total, 1e-30)
+    return (share if cover else share * (1 - free)).astype(np.float32)
 
 
 def _match(after: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ PREVIEW_FILE, SNAPSHOT = "preview.webp", "snapshot.safetensors"
 # shipped, so that an empty page never greets anyone; scripts/studio_examples.py makes them
 EXAMPLES = ("astronaut", "astronaut-renoir_seashore", "astronaut-sheet")
 _PREVIEW_SHARE = 0.12  # of learning's time, at most, goes into previews
-_AT_ONCE = 4  # squares between two looks at whether the visitor has cancelled
+_AT_ONCE = 4  # squares between two looks at whether the visitor has cancelled; on a CPU 1
 _PHASES = {
     "bridge": "1 of 3: looking at the picture",
     "bank": "2 of 3: drawing photos to learn on (once on this machine)",
@@ -180,6 +180,7 @@ class Studio:
             raise OsasisError(f"{photo.name}: {error}", hint=error.hint) from error
         squares, results = prepared.squares, list[Any]()
         ends = time.monotonic() + self._photo_seconds
+        yield replace(step, note=f"square 0 of {len(squares)}")
         for batch in stylizer.batches(squares, [seed] * len(squares)):
             results += batch
             yield replace(step, note=f"square {len(results)} of {len(squares)}")
@@ -233,7 +234,7 @@ class Studio:
             [(_with_factor(style, s.spn_factor), share) for style, share in styles],
             controls,
             edits=edits,
-            batch_size=_AT_ONCE,
+            batch_size=1 if self.base.device.type == "cpu" else _AT_ONCE,
         )
 
     def _made(self, styles: list[tuple[Style, float]], settings: Settings) -> dict[str, Any]:
