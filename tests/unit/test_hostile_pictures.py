@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,19 @@ def test_rows_of_a_data_set_name_files_of_their_own_folder_only(tmp_path: Path) 
     readable = [try_decode(entry, 16) is not None for entry in entries]
     assert readable == [True, False, False, False, True]
     assert np.asarray(try_decode(entries[0], 16)).shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "comments", [b"\x21\xfe\x01a\0" * 200_000, b"\x21\xfe" + b"\x01a" * 400_000]
+)
+def test_a_gif_of_many_comments_is_refused_before_decoding(comments: bytes) -> None:
+    """Pillow adds each block to those before: 5 MB of them take more than 23 s."""
+    file = io.BytesIO()
+    Image.new("P", (64, 64)).save(file, "GIF", comment=b"hello")
+    plain = file.getvalue()
+    assert decode_image(plain).size == (64, 64)
+    head = plain.index(b"\x21\xfe")
+    began = time.process_time()
+    with pytest.raises(UserError, match="comments"):
+        decode_image(plain[:head] + comments + b"\0" + plain[head:])
+    assert time.process_time() - began < 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-import re
 import stat
 import warnings
 from dataclasses import replace
@@ -18,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
 from osasis.extras import install
+from osasis.imaging.costly import why_costly
 from osasis.imaging.photo_file import (
     DECODE_ERRORS,
     Kept,
@@ -39,7 +39,6 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 16
 MAX_ASPECT = 100  # longer side, in shorter sides
 MAX_BYTES = 256_000_000  # of a picture's file
-MAX_SCANS = 64  # passes over a progressive JPEG, about ten in a real one
 
 # Only these decoders: a file with another suffix is still recognised by its content, but Pillow's
 # rarely used readers (some of which start other programs) never see what a stranger uploads.
@@ -59,8 +58,6 @@ _CONVERT_HINT = "convert it to PNG, JPEG or WebP and try again"
 _ORIENTATION_TAG = 0x0112
 _TILE_TAGS = (0x0142, 0x0143)  # TIFF's width and height of a tile
 _TILE_PIXELS = 4_000_000  # of a tile that may be larger than the whole picture
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # after a scan's data
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -145,11 +142,8 @@ def read_regular(path: Path, offset: int = 0, length: int | None = None) -> byte
 def _decode(data: bytes, name: str, max_pixels: int) -> Photo:
     if not data:
         raise UserError(f"{name} is empty (0 bytes)", hint="copy or download it again")
-    if _scans(data) > MAX_SCANS:
-        raise UserError(
-            f"{name} is a JPEG of more than {MAX_SCANS} scans, which takes minutes to decode",
-            hint=_CONVERT_HINT,
-        )
+    if costly := why_costly(data):
+        raise UserError(f"{name} is {costly}, which takes minutes to decode", hint=_CONVERT_HINT)
     with warnings.catch_warnings():
         # Pillow warns above its own limit of pixels, and of broken EXIF; we have our own errors
         warnings.simplefilter("ignore")
@@ -217,20 +211,6 @@ def _missing(pixels: np.ndarray) -> float:
     alike = (pixels == pixels[-1:]).all(axis=(1, 2))
     filled = len(pixels) if alike.all() else int(np.argmin(alike[::-1]))
     return filled / len(pixels) if filled >= 8 else 0.0
-
-
-def _scans(data: bytes) -> int:
-    """Scans of a JPEG, counted up to one more than are allowed; 0 for other files."""
-    if not data.startswith(b"\xff\xd8"):
-        return 0
-    place, count = 2, 0
-    while count <= MAX_SCANS and (found := _MARKER.search(data, place)):
-        marker, place = data[found.end() - 1], found.end()
-        if marker == _END_OF_IMAGE:
-            break
-        place += int.from_bytes(data[place : place + 2], "big")
-        count += marker == _START_OF_SCAN
-    return count
 
 
 def _check_file(path: Path) -> None:
