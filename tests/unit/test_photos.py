@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
 from osasis.formats.base_file import domain_of
 from osasis.formats.records import Manifest, file_hash, result_key
+from osasis.formats.results import Results
 from osasis.formats.style_file import Style
 from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import Patch, put_back
@@ -350,3 +353,18 @@ def test_a_person_up_to_the_waist_is_a_portrait() -> None:
     far = Image.new("RGB", (1100, 700), "gray")
     far.paste(person, (300, 100))
     assert stylizer.prepare(far).squares[0].shape == (256, 256, 3)
+
+
+def test_two_runs_at_once_leave_one_result(tmp_path: Path) -> None:
+    large = Image.effect_noise((1500, 1500), 60).convert("RGB")  # so that both are at work
+
+    def save(results: Results) -> Path:
+        path = results.reserve(tmp_path / "a.png", "k")
+        together.wait()
+        return results.save(path, Redrawn(large, ()), {"key": "k"}, {})
+
+    together = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        made = set(pool.map(save, [Results(tmp_path), Results(tmp_path)]))
+    assert made == {tmp_path / "a.png"}
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a.png"]

@@ -131,8 +131,9 @@ class Results:
                 continue
             try:
                 save_image(picture, free, metadata=text, kept=kept, replace=same)
-            except FileExistsError:  # since a moment
-                continue
+            except FileExistsError:  # since a moment; another run may have made the same
+                if _key_of(free) != key:
+                    continue
             return free
         raise OsasisError(f"{path} exists, and is not this result", hint="choose another with -o")
 
