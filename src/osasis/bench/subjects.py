@@ -13,7 +13,7 @@ from osasis.config.catalogue import configs
 from osasis.config.presets import LearnConfig
 from osasis.device import choose_device
 from osasis.formats.style_file import Style
-from osasis.learn.regions import Statistics, Wardrobe
+from osasis.learn.regions import Statistics, Wardrobe, spn_channels
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet
 from osasis.models.spn import new_spn
@@ -58,7 +58,7 @@ def untrained_style(base: Base, config: LearnConfig) -> Style:
     if config.critic == "regions":
         one = torch.ones(1, channels)
         tensors |= Wardrobe(Statistics(0 * one, one), False, 0 * one, torch.zeros(1)).tensors()
-        inputs = (2 if config.dress else 1) * channels + 1
+        inputs = spn_channels(channels, dress=config.dress, face=False)
     spn = new_spn(config.spn, inputs, channels)
     tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
     tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}

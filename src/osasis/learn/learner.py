@@ -22,11 +22,10 @@ from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.bridge import bridge
 from osasis.learn.context import LearningContext
 from osasis.learn.objectives import DirectionObjective, Objective, RegionObjective
-from osasis.learn.regions import has_face
+from osasis.learn.regions import has_face, spn_channels
 from osasis.learn.snapshot import Snapshot
 from osasis.learn.train_state import TrainState
 from osasis.learn.update import Branch, Judge, UpdateResult, update
-from osasis.models.regions import REGIONS
 from osasis.models.state import with_prefix
 
 SNAPSHOT_SECONDS = 30.0
@@ -103,8 +102,7 @@ class StyleLearner:
         channels = self.base.x0_shape[0]
         if self._style_maps is None:
             return channels
-        face = has_face(self._style_maps)
-        return (2 if self.config.dress else 1) * channels + (len(REGIONS) if face else 1)
+        return spn_channels(channels, dress=self.config.dress, face=has_face(self._style_maps))
 
     def _check_levels(self) -> None:
         levels = (*(self.config.trained_levels or ()), *(self.config.style_levels or ()))

@@ -109,6 +109,11 @@ def share_of(maps: Tensor, regions: Sequence[int]) -> Tensor:
     return maps[:, list(regions)].sum(1, keepdim=True)
 
 
+def spn_channels(latents: int, *, dress: bool, face: bool) -> int:
+    """Channels of `Wardrobe.spn_input` for latents of so many channels."""
+    return (2 if dress else 1) * latents + (len(REGIONS) if face else 1)
+
+
 def has_face(maps: Tensor) -> bool:
     """Whether one picture's maps (1, R, H, W) show eyes and a nose."""
     if maps.shape[1] != len(REGIONS):

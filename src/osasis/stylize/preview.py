@@ -15,7 +15,7 @@ from osasis.formats.style_file import Style, StyleManifest
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.learner import default_style_levels
-from osasis.learn.regions import wardrobe
+from osasis.learn.regions import spn_channels, wardrobe
 from osasis.models.spn import new_spn
 
 PREVIEW = "preview"  # the preset's name in the manifest
@@ -52,14 +52,14 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
     picture = fit_square(load_image(image), base.image_size)
     x0 = base.to_x0(to_tensor(picture).to(base.device))
     tensors = {"z_style": base.encode_x0(x0)}
-    levels, config, inputs = default_style_levels(base.num_levels), _MIXED, x0
+    channels = inputs = x0.shape[1]
+    levels, config = default_style_levels(base.num_levels), _MIXED
     if base.regions is not None:
-        maps = base.region_maps(x0)
-        clothes, _ = wardrobe(x0, maps, base.usual_regions())
+        clothes, _ = wardrobe(x0, base.region_maps(x0), base.usual_regions())
         levels, config = (), _DRESSED
-        inputs = clothes.spn_input(x0, x0, clothes.maps(maps))
+        inputs = spn_channels(channels, dress=config.dress, face=clothes.face)
         tensors |= clothes.tensors()
-    spn = new_spn(_SPN, inputs.shape[1], x0.shape[1])
+    spn = new_spn(_SPN, inputs, channels)
     tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
     manifest = StyleManifest(
         name=name,
