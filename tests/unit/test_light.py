@@ -112,3 +112,17 @@ def test_dark_skin_stays_dark(base: Base, face: np.ndarray, style: str) -> None:
 
 def _style(name: str):  # type: ignore[no-untyped-def]
     return assets() / "styles_learned" / f"{name}.safetensors"
+
+
+def test_a_bright_forehead_under_lifted_hair_does_not_glow(base: Base) -> None:
+    photo = torch.full((1, 3, 256, 256), 0.4)
+    photo[:, :, :128] = 0.0
+    drawn = photo.clone()
+    drawn[:, :, :128] = -0.9
+    maps = torch.zeros(1, len(REGIONS), 64, 64)
+    hair = (torch.arange(64) < 34)[:, None].float()  # a region's edge is a few pixels off
+    maps[:, REGIONS.index("hair")] = hair
+    maps[:, REGIONS.index("skin")] = 1 - hair
+    kept = (LightFloor(base, [])(photo, drawn, maps) + 1) / 2
+    assert kept[:, :, :100].mean() > 2.5 * (drawn[:, :, :100].mean() + 1) / 2  # hair is lifted
+    assert kept[:, :, 128:].max() < 2**0.25 * 0.7  # the forehead is not

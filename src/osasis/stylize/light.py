@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,10 +14,13 @@ from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.regions import share_of
 from osasis.models.regions import REGIONS
+from osasis.stylize.smooth import follow_edges
 
 _KEPT = 0.6  # of a region's light
-_MOST = 4.0  # gain of one round
-_ROUNDS = 4  # a small region shares its places with others, which take part of its gain
+_MOST = 4.0  # gain of a pixel
+_ROUNDS = 4  # a small region shares its places with others, which take part of its power
+_DARKEST = 0.02  # light whose power is taken of what is darker
+_COLOURED = 0.16  # light, 0 to 2, below which colour is mostly noise and is lifted less
 _USUAL = 0.57  # light of skin, mean of 64 faces of the training; deviation .12
 _OWN = 0.5  # exponent of what dark skin keeps
 _STEEPEST = 1.0  # added to the power of 1, beyond which drawings turn hard
@@ -88,10 +93,26 @@ class LightFloor:
         floor = _KEPT * region_light(before, maps)
         if self._allowed is not None:
             floor = torch.minimum(floor, self._allowed)
+        drawn, power = after, torch.zeros_like(floor)
+        stops = -region_light(drawn, maps).clamp(_DARKEST, 0.9).log()
         for _ in range(_ROUNDS):
-            gain = (floor / region_light(after, maps).clamp_min(1e-3)).clamp(1, _MOST)
-            if bool((gain == 1).all()):
+            missing = floor.clamp_min(1e-6).log() - region_light(after, maps).clamp_min(1e-6).log()
+            if bool((missing <= 0).all()):
                 break
-            field = _to_size((maps * gain[:, :, None, None]).sum(1, keepdim=True), after)
-            after = ((after + 1) * field - 1).clamp(-1, 1)
+            power = (power + missing.clamp_min(0) / stops).minimum(math.log(_MOST) / stops)
+            after = _lifted(drawn, before, (maps * power[:, :, None, None]).sum(1, keepdim=True))
         return after
+
+
+def _lifted(pictures: Tensor, photos: Tensor, power: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) whose light l becomes l ** (1 - power), so that lights do not glow.
+
+    Args:
+        photos: (B, 3, H, W), whose edges `power` is held to.
+        power: (B, 1, h, w).
+    """
+    field = follow_edges(_to_size(power, pictures), luma(photos)).clamp_min(0)
+    light = luma(pictures) + 1
+    gain = (light / 2).clamp_min(_DARKEST).pow(-field).clamp(max=_MOST)
+    colour = 1 + (gain - 1) * light / (light + _COLOURED)
+    return (light * gain + (pictures + 1 - light) * colour - 1).clamp(-1, 1)

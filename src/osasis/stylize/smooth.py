@@ -12,6 +12,7 @@ from osasis.imaging.colors import luma
 
 RADIUS = 8  # pixels: a window spans two blocks of a JPEG
 NOISE = 3 / 127.5  # deviation within a window, of pictures in [-1, 1], of which half stays
+EDGE = 0.1  # deviation of light within a window that is an edge
 _NEAR = 2  # cells on either side that are compared
 _CHANCE = 0.15  # share of light's fine detail that repeats by chance; all goes at twice as much
 
@@ -34,6 +35,21 @@ def smooth_flat_places(pictures: Tensor) -> Tensor:
     variance = (_box(pictures.square()) - mean.square()).clamp_min(0).mean(1, keepdim=True)
     kept = variance / (variance + NOISE**2)
     return _box(kept) * pictures + _box(mean * (1 - kept))
+
+
+def follow_edges(field: Tensor, guide: Tensor) -> Tensor:
+    """A coarse field whose edges lie where the guide's do.
+
+    The guided filter of He, Sun and Tang (ECCV 2010, Eqs. 4 to 8).
+
+    Args:
+        field: (B, 1, H, W).
+        guide: (B, 1, H, W), of pictures in [-1, 1].
+    """
+    mean, level = _box(guide), _box(field)
+    variance = (_box(guide.square()) - mean.square()).clamp_min(0)
+    slope = (_box(guide * field) - mean * level) / (variance + EDGE**2)
+    return _box(slope) * guide + _box(level - slope * mean)
 
 
 def without_lattice(pictures: Tensor, period: int) -> Tensor:
