@@ -10,8 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "osasis"
 
 # from the ground up: a room imports its own floor and those below
 FLOORS = (
-    ("_version", "errors", "files", "device", "memory", "threads", "compiled", "optimizer_state")
-    + ("extras", "progress", "terminal"),
+    ("_version", "errors", "files", "device", "threads") + ("extras", "progress", "terminal"),
     ("diffusion",),
     ("config",),
     ("models",),

@@ -1,9 +1,11 @@
-"""How many processor cores the process uses; commands ask for it, the library does not."""
+"""Cores and memory of the process; commands ask for it, the library does not."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -39,3 +41,22 @@ def share_cores(threads: int | None = None) -> None:
         import torch
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+_LARGEST_INT = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Let glibc hand freed memory to the next tensors; elsewhere do nothing.
+
+    By default it gives large blocks back to the kernel, which then clears and maps the same pages
+    for every layer of a network anew: half the time of large updates on a CPU. The process keeps
+    its peak until it ends, about a fifth more than without.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)

@@ -23,12 +23,11 @@ from PIL import Image
 from osasis.base import Base
 from osasis.errors import UserError
 from osasis.studio import gate
-from osasis.studio.config import Limits
+from osasis.studio.config import Limits, Settings
 from osasis.studio.door import Door, group_of, protocol
 from osasis.studio.intake import LEARNING, NEW, PICTURE
 from osasis.studio.jobs import CANCELLED, QUEUED, RUNNING, JobQueue, Step
 from osasis.studio.service import Service
-from osasis.studio.settings import Settings
 from osasis.studio.store import RESULT, STYLE, Store, new_token
 
 from ..conftest import picture

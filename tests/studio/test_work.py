@@ -16,12 +16,11 @@ from osasis.errors import UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.load import load_image
 from osasis.studio import views
-from osasis.studio.clicks import Clicks
-from osasis.studio.config import Limits, StudioConfig
+from osasis.studio.config import Limits, Settings, StudioConfig, settings_from
+from osasis.studio.connect import Clicks
 from osasis.studio.intake import PICTURE
 from osasis.studio.jobs import Step
 from osasis.studio.service import Service
-from osasis.studio.settings import Settings, settings_from
 from osasis.studio.store import Visitor
 from osasis.studio.work import EXAMPLES
 from osasis.stylize.preview import preview_style

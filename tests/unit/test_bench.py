@@ -11,10 +11,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from osasis.base import Base, load_base
 from osasis.bench.commands import Command, Ran, run_commands
-from osasis.bench.jobs import Bench, evaluations_of, peer_cost, style_cost, update_name
+from osasis.bench.jobs import (
+    Bench,
+    evaluations_of,
+    peer_cost,
+    style_cost,
+    untrained_style,
+    update_name,
+)
 from osasis.bench.measure import Job, Measured, Skipped, measure
 from osasis.bench.report import print_jobs, ratios
-from osasis.bench.subjects import untrained_style
 from osasis.cli.main import main
 from osasis.config.presets import PRESETS
 from osasis.stylize.stylizer import Stylizer

@@ -54,7 +54,7 @@ def test_import_does_not_load_torch() -> None:
 
 def test_building_the_parser_does_not_load_torch() -> None:
     program = (
-        "import sys; from osasis.cli.completion import whole_app; whole_app(); "
+        "import sys; from osasis.cli.app import whole_app; whole_app(); "
         "print('torch' in sys.modules)"
     )
     assert python("-c", program).stdout.strip() == "False"
@@ -407,7 +407,7 @@ def test_freed_memory_serves_the_next_tensor() -> None:
     code = """
 import resource, sys
 import torch
-from osasis.memory import keep_freed_memory
+from osasis.threads import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def use():

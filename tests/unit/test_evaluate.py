@@ -23,7 +23,6 @@ from osasis.errors import UserError
 from osasis.evaluate.cache import remembered
 from osasis.evaluate.config import EvaluationConfig, Method, load_evaluation, parse_styles
 from osasis.evaluate.density import DensityRanker, auc_interval
-from osasis.evaluate.frechet import frechet_distance
 from osasis.evaluate.identity import (
     FRAMED_LIKE_FFHQ,
     TEMPLATE,
@@ -34,17 +33,15 @@ from osasis.evaluate.identity import (
     similarity_transform,
 )
 from osasis.evaluate.metrics import directional_similarity, metric_names, style_similarity
-from osasis.evaluate.named import ResNetStatistics, StyleNamer
+from osasis.evaluate.named import DinoKeys, ResNetStatistics, StyleNamer, VggStructure, face_only
 from osasis.evaluate.networks import NETWORKS, parse_networks
 from osasis.evaluate.painters import Painters, folder_outputs, learn_config
 from osasis.evaluate.peers.adain import Adain, AdainConfig, AdainNetworks, adain
-from osasis.evaluate.peers.colour import colour_transfer
 from osasis.evaluate.peers.gatys import Gatys, GatysConfig, _gram
 from osasis.evaluate.peers.nnst import Nnst, NnstConfig, collapse, laplacian, nearest, sides
-from osasis.evaluate.peers.run import Peers, settings
+from osasis.evaluate.peers.run import Peers, colour_transfer, settings
 from osasis.evaluate.run import Evaluation
-from osasis.evaluate.structure import DinoKeys, VggStructure, face_only
-from osasis.evaluate.tables import Estimate, Resampler, art_fid
+from osasis.evaluate.tables import Estimate, Resampler, art_fid, frechet_distance
 from osasis.formats.style_file import load_style
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.load import load_image

@@ -21,8 +21,8 @@ from osasis.errors import OsasisError, UserError
 from osasis.files import reserved
 from osasis.formats.records import MANIFEST
 from osasis.formats.style_file import Style, load_style
+from osasis.hub.download import unusable_proxies
 from osasis.hub.fetch import fetch
-from osasis.hub.proxy import unusable_proxies
 from osasis.learn.save import learn_style
 from osasis.pretrain.config import load_config
 

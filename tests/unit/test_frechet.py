@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from osasis.errors import UserError
-from osasis.evaluate.frechet import frechet_distance
 from osasis.evaluate.inception import Inception, InceptionFeatures, tensorflow_resize
+from osasis.evaluate.tables import frechet_distance
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from PIL import Image
 from osasis.base import Base, load_base
 from osasis.config.catalogue import assets
 from osasis.formats.style_file import load_style
-from osasis.imaging.light import darkened, exposure, lit
+from osasis.imaging.colors import darkened, exposure, lit
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.models.regions import REGIONS

@@ -18,8 +18,7 @@ from osasis.config.catalogue import assets
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
 from osasis.formats.base_file import domain_of
-from osasis.formats.records import Manifest, file_hash, result_key
-from osasis.formats.results import Results
+from osasis.formats.records import Manifest, Results, file_hash, result_key
 from osasis.formats.style_file import Style
 from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import Patch, put_back

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from osasis.cli.main import main
-from osasis.formats.results import Results
+from osasis.formats.records import Results
 from osasis.imaging.save import mark_of
 from osasis.imaging.squares import Redrawn
 

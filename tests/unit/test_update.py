@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base, load_base
-from osasis.compiled import compile_in_place
 from osasis.config.catalogue import configs, paintings
 from osasis.config.presets import PRESETS, SPNSettings, config_from_dict
-from osasis.device import mixed_precision, with_room
+from osasis.device import compile_in_place, mixed_precision, with_room
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.imaging.load import load_image
@@ -333,7 +332,7 @@ def test_without_a_compiler_networks_run_as_they_are(tmp_path: Path) -> None:
     program = """
 import warnings
 import torch
-from osasis.compiled import compile_in_place
+from osasis.device import compile_in_place
 class Network(torch.nn.Linear):
     def forward(self, x):
         return torch.nn.functional.silu(super().forward(x))

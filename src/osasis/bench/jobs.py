@@ -1,31 +1,87 @@
-"""The jobs of a benchmark: one function per question that is asked."""
+"""What a benchmark measures: a function for each question, and the bases and styles for it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
+from torch import nn
 
-from osasis.base import Base
+from osasis.base import Base, load_base
 from osasis.bench.measure import Job, Skipped, seconds_of
-from osasis.bench.subjects import untrained_style
 from osasis.config import artefacts
+from osasis.config.catalogue import configs
 from osasis.config.presets import EMBEDDED, PRESETS, LearnConfig
+from osasis.device import choose_device
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
 from osasis.evaluate.peers.gatys import GatysConfig
 from osasis.evaluate.peers.nnst import NnstConfig
 from osasis.evaluate.peers.run import Peers
-from osasis.formats.style_file import load_style
+from osasis.formats.style_file import Style, load_style
 from osasis.imaging.tensors import to_images
 from osasis.learn.learner import StyleLearner
+from osasis.learn.regions import Statistics, Wardrobe, spn_channels
+from osasis.models.diffae import DiffAE
+from osasis.models.latent_net import LatentNet
+from osasis.models.spn import new_spn
+from osasis.pretrain.config import load_config
+from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
+
+RELEASED_256 = "released-256"
+SMALL_STEP = 0.02
+
+
+def released_base(device: str | None) -> Base:
+    """A base of the released architecture for 256 px with random weights."""
+    config = load_config(configs()["ffhq-256"], data="unused")
+    torch.manual_seed(0)
+    diffae, latent_net = DiffAE(config.model), LatentNet(config.latent_net)
+    for parameter in diffae.parameters():
+        if parameter.ndim > 1 and not bool(parameter.any()):
+            nn.init.normal_(parameter, std=SMALL_STEP)  # what training starts from at 0
+    z_dim = config.model.encoder.z_dim
+    return Base(
+        diffae, latent_net, torch.zeros(z_dim), torch.ones(z_dim),
+        name=RELEASED_256, file_hash="untrained", device=choose_device(device),
+    )  # fmt: skip
+
+
+def subject(network: str, device: str | None) -> Base:
+    """The base to measure: `RELEASED_256`, or what `load_base` knows.
+
+    Raises:
+        UserError: no such base.
+    """
+    return released_base(device) if network == RELEASED_256 else load_base(network, device=device)
+
+
+def untrained_style(base: Base, config: LearnConfig) -> Style:
+    """A style of the preset's shape, its changes random and small."""
+    picture = Image.linear_gradient("L").convert("RGB")
+    plain = preview_style(base, picture, name=f"untrained-{config.preset}")
+    changed = base.diffae.unet.parameters_of_levels(config.trained_levels)
+    tensors = {"z_style": plain.tensors["z_style"]}
+    channels = inputs = base.x0_shape[0]
+    if config.critic == "regions":
+        one = torch.ones(1, channels)
+        tensors |= Wardrobe(Statistics(0 * one, one), False, 0 * one, torch.zeros(1)).tensors()
+        inputs = spn_channels(channels, dress=config.dress, face=False)
+    spn = new_spn(config.spn, inputs, channels)
+    tensors |= {f"spn.{k}": v for k, v in spn.state_dict().items()}
+    tensors |= {f"unet.{k}": 0.05 * p.std() * torch.randn_like(p) for k, p in changed.items()}
+    tensors = {k: torch.nan_to_num(v) for k, v in tensors.items()}
+    manifest = replace(plain.manifest, config=config, lambda_spn=config.spn.lambda_spn)
+    return Style(manifest, plain.thumbnail, tensors)
+
 
 COMPARED = ("release", "fast")
 BATCHES = (1, 2, 4, 8, 16)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import (
@@ -218,3 +218,33 @@ def _print_help(app: App) -> None:
     print("\n\n".join(textwrap.fill(part, WIDTH) for part in about.split("\n\n")), end="\n\n")
     app.help_print([], console=Console(file=sys.stdout, width=WIDTH, color_system=None))
     print(f"{COMMON}\nexamples:\n{examples.rstrip()}")
+
+
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> int:
+    """Print what makes a shell complete the commands and options of osasis.
+
+    Args:
+        shell: whose completion
+
+    Examples:
+      osasis completion bash > ~/.local/share/bash-completion/completions/osasis
+      osasis completion zsh > ~/.zfunc/_osasis
+          with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+      osasis completion fish > ~/.config/fish/completions/osasis.fish
+    """
+    print(whole_app().generate_completion(shell=shell))
+    return 0
+
+
+def whole_app() -> App:
+    """All commands below one."""
+    from osasis.cli.main import COMMANDS
+
+    whole = App(name="osasis", version_flags=("--version",), help_format="plaintext")
+    groups = {"": whole}
+    for name, (place, about) in COMMANDS.items():
+        first, _, last = name.rpartition(" ")
+        groups[name] = app_of(name, place)
+        groups[name].help = about
+        groups[first].command(groups[name], name=last)
+    return whole

@@ -76,8 +76,8 @@ def batch(
     some ten thousand photos on one machine, `osasis stylize` is simpler, and writes
     a file for each. Needs Ray: pip install 'osasis[ray]'
     """
-    from osasis.scale.engine import import_ray_data
     from osasis.scale.run import stylize_dataset
+    from osasis.scale.source import import_ray_data
     from osasis.scale.tables import Tables
     from osasis.scale.worker import Job
 

@@ -56,10 +56,9 @@ def bench(
     if output is not None:
         make_writable(output)
     from osasis.bench.commands import Ran, commands, run_commands
-    from osasis.bench.jobs import Bench
+    from osasis.bench.jobs import Bench, subject
     from osasis.bench.measure import measure
     from osasis.bench.report import print_report, report, write_json
-    from osasis.bench.subjects import subject
 
     print("preparing: a base, untrained styles, one evaluation", file=sys.stderr)
     measured = subject(network or base, device)

@@ -22,7 +22,7 @@ from osasis.errors import OsasisError, UserError
 from osasis.progress import AGAIN, Progress, when_stopped
 
 if TYPE_CHECKING:
-    from osasis.evaluate.ranking import Ranked, Ranking
+    from osasis.evaluate.density import Ranked, Ranking
 
 
 def density(
@@ -79,8 +79,7 @@ def density(
     make_writable(output.parent)
 
     from osasis.base import load_base
-    from osasis.evaluate.density import DensityRanker
-    from osasis.evaluate.ranking import Ranking, ends_of, write_ranking
+    from osasis.evaluate.density import DensityRanker, Ranking, ends_of, write_ranking
     from osasis.imaging.save import save_image
     from osasis.perception.judges import load_judges
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "learn": ("learn:learn", "learn a style from one picture, or one from each of several"),
     "stylize": ("stylize:stylize", "redraw photos in a style"),
     "batch": ("batch:batch", "redraw millions of photos over many machines (Ray)"),
-    "film": ("film:film", "redraw the face of a short film in a style"),
+    "film": ("stylize:film", "redraw the face of a short film in a style"),
     "edit": ("edit:edit", "change what photos show: attributes, or a description"),
     "explore": ("explore:explore", "draw a sheet of what each control does"),
     "studio": ("studio:studio", "open a page in the browser that does all of this"),
@@ -39,10 +39,10 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "measure methods on photos and styles"),
     "pretrain": ("pretrain:pretrain", "train a base on your own images"),
     "pretrain autoencoder": ("pretrain:pretrain_autoencoder", "train an autoencoder"),
-    "pretrain evaluate": ("pretrain_evaluate:pretrain_evaluate", "measure a base"),
+    "pretrain evaluate": ("pretrain:pretrain_evaluate", "measure a base"),
     "doctor": ("doctor:doctor", "check this machine and installation"),
     "bench": ("bench:bench", "time osasis on this machine"),
-    "completion": ("completion:completion", "print the completion of a shell"),
+    "completion": ("app:completion", "print the completion of a shell"),
 }
 # what people call commands elsewhere
 _ELSEWHERE = {
@@ -165,8 +165,7 @@ def _run(argv: Sequence[str]) -> int:
             print(page(), end="")
             return UserError.exit_code
         call = parse(argv)
-        from osasis.memory import keep_freed_memory
-        from osasis.threads import share_cores
+        from osasis.threads import keep_freed_memory, share_cores
 
         keep_freed_memory()
         share_cores(_without_common(argv)[1])

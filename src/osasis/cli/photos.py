@@ -53,7 +53,7 @@ def find(given: Sequence[str], output: Path) -> tuple[list[FoundPhoto], PassedOv
     Raises:
         UserError: nothing to redraw, or several photos and one file for them.
     """
-    from osasis.formats.results import Results
+    from osasis.formats.records import Results
     from osasis.imaging.find import STDIN, PassedOver, find_photos
 
     results = Results(output)
@@ -70,7 +70,7 @@ def find(given: Sequence[str], output: Path) -> tuple[list[FoundPhoto], PassedOv
 
 def result_folder(output: Path) -> Path:
     """The folder of results, `-o` being one or a picture's file."""
-    from osasis.formats.results import Results
+    from osasis.formats.records import Results
 
     return Results(output).folder
 
@@ -112,8 +112,7 @@ def redraw_all(
         measure: called with each result, in this thread.
         lines: what to say before the results are named.
     """
-    from osasis.formats.records import result_key
-    from osasis.formats.results import Results, with_losses
+    from osasis.formats.records import Results, result_key, with_losses
     from osasis.stylize.batch import BatchRunner, Task
 
     photos, passed = found

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.evaluate.density import reconstruct
-from osasis.evaluate.frechet import frechet_distance
 from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity, Recogniser
 from osasis.evaluate.inception import InceptionFeatures
 from osasis.evaluate.networks import here, network_path, version_of
+from osasis.evaluate.tables import frechet_distance
 from osasis.imaging.tensors import to_images
 from osasis.perception.judges import load_judges
 from osasis.perception.lpips import Lpips
-from osasis.pretrain.codes import encode_entries
 from osasis.pretrain.data import Entry, load_photos, spread
+from osasis.pretrain.latents import encode_entries
+from osasis.pretrain.log import draw_from_noise
 from osasis.pretrain.probes import probe
-from osasis.pretrain.sheets import draw_from_noise
 from osasis.pretrain.train import TrainRecord
 
 Report = Callable[[str, int, int], None]

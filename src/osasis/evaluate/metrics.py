@@ -213,7 +213,7 @@ class MetricFactory:
         return Metric(info, lambda p: similarity(p.output, p.photo), lambda: not similarity.found)
 
     def _structure(self, name: str, network: str) -> Metric:
-        from osasis.evaluate.structure import DinoKeys, face_only
+        from osasis.evaluate.named import DinoKeys, face_only
         from osasis.perception.similarity import structure_distance
 
         face = network.endswith("-face")
@@ -233,7 +233,7 @@ class MetricFactory:
         return Metric(info, score)
 
     def _structure_of(self, picture: Image.Image) -> Tensor:
-        from osasis.evaluate.structure import VggStructure
+        from osasis.evaluate.named import VggStructure
 
         return VggStructure(self._judges.trunk)(self._tensor(picture))
 

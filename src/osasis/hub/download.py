@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import importlib.util
+import os
 import re
 import urllib.error
 import urllib.request
@@ -14,6 +16,30 @@ from osasis.config.artefacts import describe_bytes
 from osasis.errors import OsasisError, UserError
 from osasis.files import CHUNK, Report, silent
 from osasis.formats.huggingface import check_room, offline
+
+_NAMES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+
+
+def unusable_proxies() -> list[str]:
+    """Variables that name a SOCKS proxy, where the package that speaks to one is missing."""
+    if importlib.util.find_spec("socksio") is not None:
+        return []
+    names = [spelled for name in _NAMES for spelled in (name, name.lower())]
+    return [name for name in names if os.environ.get(name, "").lower().startswith("socks")]
+
+
+def check_proxies() -> None:
+    """Refuse to fetch past a SOCKS proxy that was asked for.
+
+    Raises:
+        OsasisError: one is set and cannot be used.
+    """
+    if names := unusable_proxies():
+        raise OsasisError(
+            f"${names[0]} is a SOCKS proxy, and the package for it is missing",
+            hint="pip install socksio",
+        )
+
 
 ATTEMPTS = 5  # in a row without a single byte
 TIMEOUT = 30.0  # seconds without a byte

@@ -14,7 +14,7 @@ from osasis.config.catalogue import CARD, CONFIG, WEIGHTS, check_inside
 from osasis.errors import OsasisError, UserError
 from osasis.files import Report, atomic_path, sha256, silent
 from osasis.formats.huggingface import check_room, from_hub, hub_files
-from osasis.hub.proxy import check_proxies
+from osasis.hub.download import check_proxies
 from osasis.hub.sources import Source, by_hand, canonical, check, held_revision, obtain
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

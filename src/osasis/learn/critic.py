@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from osasis.compiled import compile_in_place
 from osasis.config.presets import EMBEDDED, LearnConfig
-from osasis.device import mixed_precision
+from osasis.device import compile_in_place, mixed_precision
 from osasis.learn.losses import CriticFeatures
 from osasis.perception.judges import Embedder, VggJudges, get_embedder
 

@@ -23,8 +23,7 @@ from osasis.learn.bridge import bridge
 from osasis.learn.context import LearningContext
 from osasis.learn.objectives import DirectionObjective, Objective, RegionObjective
 from osasis.learn.regions import has_face, spn_channels
-from osasis.learn.snapshot import Snapshot
-from osasis.learn.train_state import TrainState
+from osasis.learn.train_state import Snapshot, TrainState
 from osasis.learn.update import Branch, Judge, UpdateResult, update
 from osasis.models.state import with_prefix
 

@@ -1,23 +1,29 @@
-"""What changes while a style is learned: eps_B, the SPN and optimisers."""
+"""What changes while a style is learned: eps_B, SPN and optimisers; and its snapshot on disk."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osasis.base import Base
-from osasis.compiled import compile_in_place
 from osasis.config.presets import LearnConfig
+from osasis.device import compile_in_place
+from osasis.errors import OsasisError
+from osasis.files import atomic_path
 from osasis.learn.update import Student
 from osasis.models.diffae import copy_unet
 from osasis.models.muon import Muon, muon_groups
 from osasis.models.spn import SPN, new_spn
+from osasis.models.state import optimizer_tensors, restore_optimizer
 from osasis.models.unet import UNet
-from osasis.optimizer_state import optimizer_tensors, restore_optimizer
 
 WARM_UP = 5  # updates
 LAST_RATE = 0.05  # of the peak, at the end of a cosine
@@ -102,3 +108,58 @@ def _optimizers(
     rest = [p for p in trained if id(p) not in hidden]
     adam = torch.optim.Adam(rest, lr=config.lr_rest, betas=(0.9, 0.99))
     return Muon(groups, lr=config.lr_unet, momentum=0.9), adam, of_spn
+
+
+class Snapshot:
+    """Weights, optimisers and the number of updates, bound to what is being learned.
+
+    Args:
+        path: where to write.
+        identity: everything that must be the same for learning to continue.
+    """
+
+    def __init__(self, path: Path, identity: tuple[object, ...]) -> None:
+        self._path = path
+        self._identity = hashlib.sha256(repr(identity).encode()).hexdigest()
+        self._kept: tuple[dict[str, Tensor], int] | None = None
+
+    def keep(self, state: dict[str, Tensor], updates: int) -> None:
+        """Remember a consistent state in memory; `write` puts the last one on disk."""
+        self._kept = ({k: v.detach().clone() for k, v in state.items()}, updates)
+
+    def write(self) -> None:
+        """Write the kept state at once or not at all.
+
+        Raises:
+            OsasisError: the disk is full, or the folder cannot be written.
+        """
+        if self._kept is None:
+            return
+        state, updates = self._kept
+        metadata = {"identity": self._identity, "updates": str(updates)}
+        try:
+            with atomic_path(self._path) as temporary:
+                save_file({k: v.cpu().contiguous() for k, v in state.items()}, temporary, metadata)
+        except (OSError, SafetensorError) as error:
+            raise OsasisError(
+                f"progress cannot be written to {self._path}: {error}",
+                hint="make room there, or choose another folder with -o",
+            ) from error
+
+    def read(self) -> tuple[dict[str, Tensor], int] | None:
+        """The state and its number of updates; None if there is none that fits."""
+        if not self._path.exists():
+            return None
+        try:
+            with safe_open(self._path, framework="pt") as file:  # type: ignore[no-untyped-call]
+                metadata = file.metadata() or {}
+                if metadata.get("identity") != self._identity:
+                    return None
+                state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        except SafetensorError:
+            return None
+        return state, int(metadata["updates"])
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Weights by name and shape: compare, load strictly, take a part."""
+"""Weights by name: compare, load strictly, take a part; the state of an optimiser as tensors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from osasis.errors import UserError
 
@@ -63,3 +64,23 @@ def state_hash(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.half().numpy(force=True).tobytes())
     return digest.hexdigest()[:16]
+
+
+def optimizer_tensors(optimizer: Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Per-parameter state as `<prefix><parameter index>.<name>`."""
+    return {
+        f"{prefix}{index}.{name}": value
+        for index, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Load what `optimizer_tensors` gave; names without `prefix` are passed over."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            index, name = key[len(prefix) :].split(".")
+            entries.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": entries, "param_groups": groups})

@@ -17,9 +17,9 @@ from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import to_images
 from osasis.models.autoencoder import Autoencoder
 from osasis.perception.judges import load_judges
-from osasis.pretrain.codes import decoded
 from osasis.pretrain.config import AutoencoderRun
 from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
+from osasis.pretrain.latents import decoded
 from osasis.pretrain.log import logged
 from osasis.pretrain.losses import AutoencoderLoss
 from osasis.pretrain.processes import Processes, update_noise

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from osasis.compiled import compile_network
-from osasis.device import choose_device
+from osasis.device import choose_device, compile_network
 from osasis.extras import install
 from osasis.scale.shares import import_accelerate
 

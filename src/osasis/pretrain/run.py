@@ -19,21 +19,21 @@ from osasis.models.autoencoder import FACTOR, Autoencoder
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.regions import RegionNet
-from osasis.pretrain.codes import (
+from osasis.pretrain.config import PretrainConfig
+from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
+from osasis.pretrain.latents import (
     Batches,
+    LatentCache,
+    LatentStream,
     encode_batches,
     encode_entries,
     fit_thumbnails,
     with_mirrored,
 )
-from osasis.pretrain.config import PretrainConfig
-from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
-from osasis.pretrain.latents import LatentCache, LatentStream
-from osasis.pretrain.log import logged
+from osasis.pretrain.log import logged, training_sheet
 from osasis.pretrain.losses import DiffAELoss, LatentLoss
 from osasis.pretrain.probes import probe, read_attributes
 from osasis.pretrain.processes import Processes, update_noise
-from osasis.pretrain.sheets import training_sheet
 from osasis.pretrain.state import TrainState, has_state
 from osasis.pretrain.train import Stage, TrainRecord, run_updates
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
 from osasis.models.muon import Muon, muon_groups
-from osasis.optimizer_state import optimizer_tensors, restore_optimizer
+from osasis.models.state import optimizer_tensors, restore_optimizer
 from osasis.pretrain.config import TrainConfig
 
 STATE = "state.safetensors"

@@ -11,8 +11,7 @@ from typing import Any
 
 from osasis.device import choose_device
 from osasis.errors import OsasisError, UserError
-from osasis.scale.engine import running_ray
-from osasis.scale.source import estimate_total, kind_of, read
+from osasis.scale.source import estimate_total, kind_of, read, running_ray
 from osasis.scale.tables import Tables
 from osasis.scale.worker import FORMATS, Job, Worker
 from osasis.stylize.model import Styles

@@ -14,8 +14,7 @@ import numpy as np
 
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError
-from osasis.formats.records import result_key
-from osasis.formats.results import told, with_losses
+from osasis.formats.records import result_key, told, with_losses
 from osasis.imaging.save import encode_image
 from osasis.imaging.squares import Redrawn
 from osasis.scale.source import DATA, ID, REASON

@@ -14,10 +14,10 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 
 from osasis.config.catalogue import assets, paintings
 from osasis.errors import OsasisError, UserError
+from osasis.studio.config import settings_from
 from osasis.studio.intake import BEFORE, PICTURE, STYLE_FILE, THUMBNAIL, VIEW
 from osasis.studio.jobs import Job
 from osasis.studio.service import Service
-from osasis.studio.settings import settings_from
 from osasis.studio.store import RESULT, Visitor
 from osasis.studio.work import EXAMPLES, PREVIEW_FILE
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from osasis.errors import OsasisError, UserError
 from osasis.extras import install
-from osasis.hub.proxy import unusable_proxies
+from osasis.hub.download import unusable_proxies
 from osasis.studio.config import StudioConfig
 
 SESSIONS = 300

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from osasis.base import Base
-from osasis.studio.settings import AMOUNTS, LIMITS, MAX_TEXT, Settings, settings_from
+from osasis.studio.config import AMOUNTS, LIMITS, MAX_TEXT, Settings, settings_from
 
 _FITS = [
     ("every chosen face, the rest stays", "auto"),

@@ -13,10 +13,9 @@ from osasis.config.presets import LearnConfig
 from osasis.errors import UserError
 from osasis.formats.style_file import load_style
 from osasis.imaging.load import load_image
-from osasis.studio.config import StudioConfig
+from osasis.studio.config import Settings, StudioConfig
 from osasis.studio.intake import LEARNING, NEW, STYLE_FILE, Intake
 from osasis.studio.jobs import OPEN, Job, JobQueue
-from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, STYLE, Item, Store, Visitor, plain_name
 from osasis.studio.work import Studio
 from osasis.stylize.demo import PHOTO as EXAMPLE_PHOTO

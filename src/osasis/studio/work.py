@@ -24,6 +24,7 @@ from osasis.imaging.save import save_image
 from osasis.imaging.tensors import fit_square
 from osasis.learn.learner import StyleLearner
 from osasis.learn.save import learn_into
+from osasis.studio.config import Settings
 from osasis.studio.intake import (
     BEFORE,
     LEARNING,
@@ -37,7 +38,6 @@ from osasis.studio.intake import (
     write_views,
 )
 from osasis.studio.jobs import Step
-from osasis.studio.settings import Settings
 from osasis.studio.store import PHOTO, RESULT, SHEET, STYLE, Item, Visitor
 from osasis.stylize.demo import PHOTO as EXAMPLE_PHOTO
 from osasis.stylize.demo import face_crop

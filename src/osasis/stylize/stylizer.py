@@ -18,8 +18,8 @@ from osasis.config.controls import Controls
 from osasis.device import free_memory, with_room
 from osasis.errors import OsasisError, UserError
 from osasis.formats.style_file import Style
+from osasis.imaging.colors import darkened, exposure, lit
 from osasis.imaging.faces import Face
-from osasis.imaging.light import darkened, exposure, lit
 from osasis.imaging.load import Picture, load_photo
 from osasis.imaging.photo_file import Photo
 from osasis.imaging.squares import Prepared, Redrawn, Squares
