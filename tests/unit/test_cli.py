@@ -13,13 +13,13 @@ from typing import Any, get_args
 import pytest
 
 import osasis
-from osasis.cli import app, controls, doctor, edit, explore, learn, main, options, photos
+from osasis.cli import app, controls, doctor, explore, learn, main, options, photos
 from osasis.cli.app import Call
 from osasis.config.catalogue import configs
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
 from osasis.files import snapshot_file
-from osasis.stylize.edit import ATTRIBUTE_GUIDANCE
+from osasis.stylize.edit import ATTRIBUTE_GUIDANCE, guidance_of
 from osasis.stylize.explore import CONTROLS as EXPLORE_CONTROLS
 
 NAMES = [*main.COMMANDS, "pretrain-evaluate", "pretrain-autoencoder"]
@@ -319,7 +319,8 @@ def parsed(line: str) -> dict[str, Any]:
 
 def controls_in(line: str) -> Controls:
     given = parsed(line)
-    return controls.controls_of(given["drawing"], given["photo"])
+    groups = (given[name] for name in ("drawing", "photo", "edits") if name in given)
+    return controls.controls_of(*groups)
 
 
 def test_metadata_says_how_it_was_made() -> None:
@@ -357,7 +358,10 @@ def test_every_control_reaches_the_stylizer() -> None:
         "edit a.jpg --attribute smiling --style-strength 2 --style-levels 1 --swap-codes "
         "--lambda-spn 0.5 --t0 40 --variation 0.1 --seed 3 --mixed-precision"
     )
-    assert values == Controls(2.0, (1,), True, 0.5, 40, 0.1, 3, mixed_precision=True)
+    smile = (("smiling", 1.0),)
+    assert values == Controls(
+        2.0, (1,), True, 0.5, 40, 0.1, 3, mixed_precision=True, attributes=smile
+    )
     values = controls_in(
         "stylize a.jpg --fit tiles --largest-face --tiles 2 --detail 1 --no-match-color --feather 1"
     )
@@ -365,7 +369,14 @@ def test_every_control_reaches_the_stylizer() -> None:
         fit="tiles", largest_face=True, tiles=2, detail=1.0, match_color=False, feather=1.0
     )
     assert controls_in("stylize a.jpg --no-align").fit == "crop"
-    assert controls_in("edit a.jpg --attribute smiling") == Controls()
+    assert controls_in("edit a.jpg --attribute smiling") == Controls(attributes=smile)
+    values = controls_in(
+        "edit a.jpg --text smile --from frown --guidance 3 --iterations 9 --max-change 0.1 "
+        "--min-identity 0.5"
+    )
+    assert values == Controls(
+        text="smile", text_from="frown", guidance=3, iterations=9, max_change=0.1, min_identity=0.5
+    )
 
 
 def test_standard_input_and_files_that_begin_with_a_hyphen() -> None:
@@ -376,16 +387,16 @@ def test_standard_input_and_files_that_begin_with_a_hyphen() -> None:
 
 def test_attributes_and_guidance(capsys: pytest.CaptureFixture[str]) -> None:
     line = "edit a.jpg --attribute smiling=1.5 --attribute male=-2 --attribute age"
-    asked = parsed(line)["edits"]
-    assert asked.attribute == (("smiling", 1.5), ("male", -2.0), ("age", 1.0))
-    assert edit.guidance_of(asked, styled=False) == ATTRIBUTE_GUIDANCE
-    assert edit.guidance_of(asked, styled=True) == 1
+    asked = controls_in(line)
+    assert asked.attributes == (("smiling", 1.5), ("male", -2.0), ("age", 1.0))
+    assert guidance_of(asked, styled=False) == ATTRIBUTE_GUIDANCE
+    assert guidance_of(asked, styled=True) == 1
     with pytest.raises(SystemExit):
         main.main(["edit", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert f"default: {ATTRIBUTE_GUIDANCE:g} for attributes" in shown
-    asked = parsed("edit a.jpg --text smile --guidance 3")["edits"]
-    assert edit.guidance_of(asked, styled=False) == 3
+    asked = controls_in("edit a.jpg --text smile --guidance 3")
+    assert guidance_of(asked, styled=False) == 3
 
 
 def test_explore_knows_its_rows() -> None:

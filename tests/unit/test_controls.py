@@ -51,8 +51,9 @@ def test_tables_of_files() -> None:
 
 
 def test_what_falls_apart_is_warned_of() -> None:
-    assert strained(Controls(strength=1.5, guidance=2), {"smiling": -2}) == []
-    said = strained(Controls(strength=20, guidance=40), {"smiling": -100, "age": 1})
+    assert strained(Controls(strength=1.5, guidance=2, attributes=(("smiling", -2.0),))) == []
+    amounts = (("smiling", -100.0), ("age", 1.0))
+    said = strained(Controls(strength=20, guidance=40, attributes=amounts))
     assert [line.partition(":")[0] for line in said] == [
         "style-strength 20",
         "guidance 40",

@@ -11,16 +11,16 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base, load_base
-from osasis.cli.edit import measure_of_identity
-from osasis.cli.main import main, parse
+from osasis.cli.main import main
 from osasis.config.catalogue import assets
+from osasis.config.controls import Controls
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
 from osasis.imaging.load import load_image
 from osasis.perception.clip import ClipEmbedder
 from osasis.stylize.edit import AttributeEdit, attribute_scores
 from osasis.stylize.stylizer import Stylizer
-from osasis.stylize.text import TextEdit, TextSettings, TextStep
+from osasis.stylize.text import TextEdit, TextSettings, TextStep, edits_of
 
 from ..conftest import write_tiny_base
 
@@ -166,12 +166,28 @@ def test_texts_that_say_nothing(
         TextEdit(tiny_base, clip, target, source)
 
 
-def test_a_limit_on_identity_needs_its_network() -> None:
-    asked = parse(["edit", "a.jpg", "--text", "a smile", "--min-identity", "0.6"]).options["edits"]
+def test_a_limit_on_identity_needs_its_network(tiny_base: Base, clip_folder: Path) -> None:
+    asked = Controls(text="a smile", min_identity=0.6)
     with pytest.raises(UserError, match="sface is not here") as error:
-        measure_of_identity(asked.min_identity)
+        edits_of(tiny_base, (), asked, clip=str(clip_folder))
     assert "osasis models fetch sface" in error.value.hint
-    assert measure_of_identity(None) is None
+    [edit] = edits_of(tiny_base, (), replace(asked, min_identity=None), clip=str(clip_folder))
+    assert isinstance(edit, TextEdit)
+
+
+def test_controls_alone_edit_as_edits_do(tiny_base: Base, x0: Tensor) -> None:
+    edits = [AttributeEdit(tiny_base, {"smiling": 1.0})]
+    given = Stylizer(tiny_base, edits=edits, guidance=2.0, t0=150)
+    asked = Stylizer(tiny_base, attributes=(("smiling", 0.4), ("smiling", 0.6)), t0=150)
+    torch.testing.assert_close(
+        asked.redraw_squares(x0), given.redraw_squares(x0), atol=1e-5, rtol=0
+    )
+    photo = load_image(assets() / "photos" / "astronaut.png")
+    plain = Stylizer(tiny_base, t0=150, fit="crop")
+    smiling = plain(photo, attributes=(("smiling", 1.0),))
+    assert smiling.tobytes() != plain(photo).tobytes()
+    given = Stylizer(tiny_base, edits=edits, t0=150, fit="crop")
+    assert given(photo, guidance=2.0).tobytes() == smiling.tobytes()
 
 
 def test_a_portrait_of_any_size_is_scored(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]

@@ -23,15 +23,6 @@ from osasis.errors import UserError
 from osasis.evaluate.cache import remembered
 from osasis.evaluate.config import EvaluationConfig, Method, load_evaluation, parse_styles
 from osasis.evaluate.density import DensityRanker, auc_interval
-from osasis.evaluate.identity import (
-    FRAMED_LIKE_FFHQ,
-    TEMPLATE,
-    FaceEmbedder,
-    IdentitySimilarity,
-    align_face,
-    find_landmarks,
-    similarity_transform,
-)
 from osasis.evaluate.metrics import directional_similarity, metric_names, style_similarity
 from osasis.evaluate.named import DinoKeys, ResNetStatistics, StyleNamer, VggStructure, face_only
 from osasis.evaluate.networks import NETWORKS, parse_networks
@@ -46,6 +37,15 @@ from osasis.formats.style_file import load_style
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import to_tensor
+from osasis.perception.identity import (
+    FRAMED_LIKE_FFHQ,
+    TEMPLATE,
+    FaceEmbedder,
+    IdentitySimilarity,
+    align_face,
+    find_landmarks,
+    similarity_transform,
+)
 from osasis.perception.judges import load_judges
 from osasis.perception.similarity import structure_distance
 from osasis.pretrain.probes import area_under_curve

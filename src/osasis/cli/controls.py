@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +26,9 @@ def controls_of(*groups: object, **more: Any) -> Controls:
     return Controls(**given)
 
 
-def say_strained(controls: Controls, amounts: Sequence[tuple[str, float]] = ()) -> None:
+def say_strained(controls: Controls) -> None:
     """Warn of what is asked for beyond what holds together."""
-    for warning in strained(controls, dict(amounts)):
+    for warning in strained(controls):
         print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -109,6 +108,13 @@ def describe(
         said["style strength"] = f"{controls.strength:g}"
     if preview:
         said["note"] = PREVIEW_NOTE
+    edits = [f"{name}={value:g}" for name, value in controls.attributes]
+    edits += [f"{controls.text_from!r} to {controls.text!r}"] if controls.text else []
+    if edits:
+        from osasis.stylize.edit import guidance_of
+
+        said["edit"] = ", ".join(edits)
+        said["guidance"] = f"{guidance_of(controls, styled=bool(styles)):g}"
     for name in ("seed", "variation", "style_levels", "lambda_spn", "t0"):
         if getattr(controls, name) is not None:
             said[name.replace("_", " ")] = str(getattr(controls, name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,16 +9,12 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import controls_of, describe, load_styles, made_by, say_strained
 from osasis.cli.options import (
-    Amount,
     Device,
     DrawingOptions,
+    EditOptions,
     Output,
     PhotoOptions,
-    Positive,
-    Share,
     Styles,
-    attribute_amount,
-    each,
     make_writable,
 )
 from osasis.cli.photos import Format, Photos, find, redraw_all, result_folder
@@ -32,39 +27,9 @@ if TYPE_CHECKING:
     from osasis.base import Base
     from osasis.imaging.squares import Redrawn
     from osasis.scale.shares import Shares
-    from osasis.stylize.text import Identity, TextStep
-
+    from osasis.stylize.text import TextStep
 
 _JOBS = 2  # threads beside the network
-
-
-@Parameter(name="*", group="edits")
-@dataclass(frozen=True)
-class EditOptions:
-    """What is edited."""
-
-    attribute: Annotated[
-        tuple[tuple[str, float], ...],
-        Parameter(converter=each(attribute_amount), n_tokens=1, metavar="NAME[=AMOUNT]"),
-    ] = ()
-    """Move along a direction of the base; several add up, negative amounts go back."""
-    text: str | None = None
-    """What the photo should show."""
-    source: Annotated[str, Parameter(name="--from", metavar="TEXT")] = "a face"
-    """What it shows, for --text."""
-    guidance: Amount | None = None
-    """How much of the edit's effect on every step is taken; 1 is plain decoding with the edited
-    code (default: 2 for attributes; 1 with --text or --style)."""
-    clip: Annotated[str, Parameter(metavar="FOLDER_OR_ID")] = "openai/clip-vit-base-patch32"
-    """CLIP in the hub's layout, for --text."""
-    iterations: Positive = 60
-    """Updates of --text at most."""
-    max_change: Amount = 0.25
-    """--text stops where the picture differs by more than this from the unedited one, as LPIPS
-    measures it."""
-    min_identity: Share | None = None
-    """--text stops also where the person is less like the unedited one than this, 0 to 1, as SFace
-    measures it; needs `osasis models fetch sface` (default: not measured)."""
 
 
 def edit(
@@ -77,6 +42,9 @@ def edit(
     styles: Styles = Styles(),
     drawing: DrawingOptions = DrawingOptions(),
     photo: PhotoOptions = PhotoOptions(),
+    clip: Annotated[
+        str, Parameter(group="edits", metavar="FOLDER_OR_ID")
+    ] = "openai/clip-vit-base-patch32",
     device: Device = None,
 ) -> int:
     """Change what photos show, along attributes of the base or by a description.
@@ -85,6 +53,7 @@ def edit(
 
     Args:
         output: folder for the results, or for one photo a picture's file
+        clip: CLIP in the hub's layout, for --text
 
     Examples:
       osasis edit me.jpg --attribute smiling=1.5
@@ -104,7 +73,7 @@ def edit(
     in the same units as the amounts. An edit has more effect at --t0 1000 (the
     default without --style) than below.
     """
-    if not edits.attribute and edits.text is None:
+    if not edits.attributes and not edits.text:
         raise UserError(
             "there is nothing to edit", hint="--attribute smiling=1.5, or --text 'a smiling face'"
         )
@@ -113,23 +82,11 @@ def edit(
     shares = Shares(device)
     found = shares.from_main(lambda: find(photos, output))
 
-    from osasis.stylize.edit import EDIT_ROUTE
-    from osasis.stylize.model import common_route
     from osasis.stylize.stylizer import Stylizer
-    from osasis.stylize.text import TextSettings, edits_of
+    from osasis.stylize.text import edits_of
 
+    controls = controls_of(drawing, photo, edits)
     base, loaded = load_styles(styles, shares.device)
-    guidance = guidance_of(edits, styled=bool(styles.style))
-    controls = controls_of(drawing, photo, guidance=guidance)
-    route = common_route(loaded, EDIT_ROUTE)
-    t0 = route.t0 if controls.t0 is None else controls.t0
-    settings = TextSettings(
-        iterations=edits.iterations,
-        max_lpips=edits.max_change,
-        min_identity=edits.min_identity or 0.0,
-        route=TextSettings().route.until(t0),
-        guidance=guidance,
-    )
     stops: list[str] = []
     drawing_now: list[Path] = []
     progress = Progress()
@@ -140,31 +97,18 @@ def edit(
         if step.stopped:
             stops.append(f"{name}: {step.done} updates, {note}: {step.stopped}")
 
-    stylizer = Stylizer(
-        base,
-        loaded,
-        controls,
-        edits=edits_of(
-            base,
-            edits.attribute,
-            edits.text,
-            edits.source,
-            settings,
-            clip=edits.clip,
-            identity=measure_of_identity(edits.min_identity),
-            report=show,
-        ),
-        batch_size=None if edits.text is None else 1,  # a text is followed photo by photo
-    )
+    changes = edits_of(base, loaded, controls, clip=clip, report=show)
+    at_once = 1 if edits.text else None  # a text is followed photo by photo
+    stylizer = Stylizer(base, loaded, controls, edits=changes, batch_size=at_once)
     make_writable(result_folder(output))
-    say_strained(controls, edits.attribute)
-    scores = Scores(base, [name for name, _ in edits.attribute])
+    say_strained(controls)
+    scores = Scores(base, [name for name, _ in edits.attributes])
     return redraw_all(
         found,
         output,
         stylizer,
-        made_by(base, styles, controls, format=format, edits=asdict(edits)),
-        describe(base, loaded, controls) | describe_edits(edits, guidance),
+        made_by(base, styles, controls, format=format, clip=clip),
+        describe(base, loaded, controls),
         shares,
         format=format,
         jobs=_JOBS,
@@ -175,35 +119,6 @@ def edit(
         measure=scores.add,
         lines=lambda: [*shares.gather(stops), *scores.lines(shares)],
     )
-
-
-def guidance_of(asked: EditOptions, *, styled: bool) -> float:
-    """The guidance asked for, or what was measured to suit the edit."""
-    from osasis.stylize.edit import usual_guidance
-
-    return usual_guidance(asked.text, styled=styled) if asked.guidance is None else asked.guidance
-
-
-def measure_of_identity(least: float | None) -> Identity | None:
-    """The measure behind `--min-identity`.
-
-    Raises:
-        UserError: its network is not here.
-    """
-    if least is None:
-        return None
-    from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity
-    from osasis.evaluate.networks import network_path
-
-    return IdentitySimilarity(FaceEmbedder("sface", network_path("sface", {})))
-
-
-def describe_edits(asked: EditOptions, guidance: float) -> dict[str, str]:
-    """What a result's metadata says about its edits."""
-    said = [f"{name}={value:g}" for name, value in asked.attribute]
-    if asked.text is not None:
-        said.append(f"{asked.source!r} to {asked.text!r}")
-    return {"edit": ", ".join(said), "guidance": f"{guidance:g}"}
 
 
 class Scores:

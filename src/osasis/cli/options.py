@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter, Token
 
-from osasis.config.controls import Blending, Drawing, Fit, Fitting
+from osasis.config.controls import Blending, Drawing, Editing, Fit, Fitting
 from osasis.config.tables import MOST, Range
 from osasis.errors import UserError
 
@@ -177,6 +177,17 @@ class DrawingOptions(Drawing):
     style_levels: Annotated[
         tuple[int, ...] | None, Parameter(converter=one(levels), n_tokens=1, metavar="0,1")
     ] = None
+
+
+@Parameter(name="*", group="edits")
+@dataclass(frozen=True)
+class EditOptions(Editing):
+    """What of a photo's content is changed, and how far."""
+
+    attributes: Annotated[
+        tuple[tuple[str, float], ...],
+        Parameter(converter=each(attribute_amount), n_tokens=1, metavar="NAME[=AMOUNT]"),
+    ] = ()
 
 
 @Parameter(name="*", group="photos")

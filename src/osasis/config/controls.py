@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ from osasis.config.tables import Checked, Range
 
 Fit = Literal["auto", "faces", "crop", "tiles", "whole"]
 # flags of the command line that are not the control's name with hyphens
-FLAGS = {"strength": "style-strength"}
+FLAGS = {"strength": "style-strength", "attributes": "attribute", "text_from": "from"}
 
 
 # up to here pictures hold together, seen on the shipped base and styles; beyond, a warning
@@ -75,11 +74,25 @@ class Blending(Checked):
 
 @dataclass(frozen=True)
 class Editing(Checked):
-    """How edits of what a photo shows are drawn."""
+    """What of a photo's content is changed, and how far (METHOD 4)."""
 
-    guidance: Annotated[float, Range()] = 1.0
-    """How much of the edits' effect on each step is taken; 1 is plain decoding with the edited
-    code."""
+    attributes: tuple[tuple[str, float], ...] = ()
+    """Move along a direction of the base; several add up, negative amounts go back."""
+    text: str = ""
+    """What the photo should show."""
+    text_from: str = "a face"
+    """What it shows, for --text."""
+    guidance: Annotated[float | None, Range()] = None
+    """How much of the edit's effect on every step is taken; 1 is plain decoding with the edited
+    code (default: 2 for attributes; 1 with --text or --style)."""
+    iterations: Annotated[int, Range(1)] = 60
+    """Updates of --text at most."""
+    max_change: Annotated[float, Range()] = 0.25
+    """--text stops where the picture differs by more than this from the unedited one, as LPIPS
+    measures it."""
+    min_identity: Annotated[float | None, Range(0, 1)] = None
+    """--text stops also where the person is less like the unedited one than this, 0 to 1, as SFace
+    measures it; needs `osasis models fetch sface` (default: not measured)."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +104,11 @@ class Controls(Blending, Fitting, Editing, Drawing):
     """
 
 
-def strained(controls: Controls, amounts: Mapping[str, float] | None = None) -> list[str]:
-    """What is asked for beyond what holds together: one warning each.
-
-    Args:
-        amounts: of attributes, by name.
-    """
-    found = {FLAGS.get(name, name): (getattr(controls, name), most) for name, most in HOLDS.items()}
-    found |= {name: (abs(amount), HOLDS_AMOUNT) for name, amount in (amounts or {}).items()}
+def strained(controls: Controls) -> list[str]:
+    """What is asked for beyond what holds together: one warning each."""
+    found = {name: (getattr(controls, name) or 0, most) for name, most in HOLDS.items()}
+    found = {FLAGS.get(name, name): pair for name, pair in found.items()}
+    found |= {name: (abs(amount), HOLDS_AMOUNT) for name, amount in controls.attributes}
     return [
         f"{name} {value:g}: beyond {most:g} pictures fall apart (stains, masks)"
         for name, (value, most) in found.items()

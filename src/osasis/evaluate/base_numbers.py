@@ -14,11 +14,11 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.evaluate.density import reconstruct
-from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity, Recogniser
 from osasis.evaluate.inception import InceptionFeatures
 from osasis.evaluate.networks import here, network_path, version_of
 from osasis.evaluate.tables import frechet_distance
 from osasis.imaging.tensors import to_images
+from osasis.perception.identity import FaceEmbedder, IdentitySimilarity, Recogniser
 from osasis.perception.judges import load_judges
 from osasis.perception.lpips import Lpips
 from osasis.pretrain.data import Entry, load_photos, spread

@@ -21,8 +21,8 @@ from osasis.imaging.tensors import to_tensor
 from osasis.perception.judges import VGG_ASSET, Embedder, VggJudges, load_judges
 
 if TYPE_CHECKING:
-    from osasis.evaluate.identity import Recogniser
     from osasis.evaluate.named import StyleNamer
+    from osasis.perception.identity import Recogniser
 
 # network that a metric needs, None for one that is in the package
 METRICS: dict[str, str | None] = {
@@ -205,7 +205,7 @@ class MetricFactory:
         return Metric(info, score)
 
     def _identity(self, name: str, kind: Recogniser) -> Metric:
-        from osasis.evaluate.identity import FaceEmbedder, IdentitySimilarity
+        from osasis.perception.identity import FaceEmbedder, IdentitySimilarity
 
         similarity = IdentitySimilarity(FaceEmbedder(kind, self._path(kind)), self._faces)
         resize = "aligned to 112 x 112 by five landmarks (YuNet), bilinear"

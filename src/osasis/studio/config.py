@@ -96,37 +96,34 @@ class Settings(Controls):
 
     Attributes:
         guidance: of edits; 0 takes what was measured to suit them.
+        iterations: of a text, no more than it takes: others wait meanwhile.
         style: id of a visitor's style, or name of a shipped one; empty for none.
         second: another one that is mixed in; empty for none.
         share: of the second style in the mix, 0 to 1.
         spn_factor: factor of each style's own lambda_spn.
-        attributes: amounts by attribute, 0 left out.
-        text, source: what the photo should show and what it shows, for CLIP; empty for none.
     """
 
     strength: Annotated[float, Range(0, HOLDS["strength"])] = 1.0
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
     guidance: Annotated[float, Range(0, HOLDS["guidance"])] = 0.0
+    iterations: Annotated[int, Range(1, Controls.iterations)] = Controls.iterations
     style: str = ""
     second: str = ""
     share: Annotated[float, Range(0, 1)] = 0.5
     spn_factor: Annotated[float, Range(0, 10)] = 1.0
-    attributes: tuple[tuple[str, float], ...] = ()
-    text: str = ""
-    source: str = "a face"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, amount in self.attributes:
             if problem := AMOUNTS.problem(amount):
                 raise UserError(f"{name} {problem}")
-        if max(len(self.text), len(self.source)) > MAX_TEXT:
+        if max(len(self.text), len(self.text_from)) > MAX_TEXT:
             raise UserError(f"descriptions have at most {MAX_TEXT} characters")
 
-    def controls(self, guidance: float = 1.0) -> Controls:
-        """What `Stylizer` takes; `guidance` where none was chosen."""
+    def controls(self) -> Controls:
+        """What `Stylizer` takes."""
         values = {field.name: getattr(self, field.name) for field in fields(Controls)}
-        return Controls(**values | {"guidance": self.guidance or guidance})
+        return Controls(**values | {"guidance": self.guidance or None})
 
 
 LIMITS = ranges(Settings)

@@ -137,8 +137,8 @@ def _edits(base: Base, clip_hint: str, controls: Components) -> None:
         label="What it should show", placeholder="a smiling face", max_length=MAX_TEXT,
         info="Minutes a photo without a GPU.",
     )  # fmt: skip
-    controls.settings["source"] = gr.Textbox(
-        Settings().source, label="What it shows", max_length=MAX_TEXT
+    controls.settings["text_from"] = gr.Textbox(
+        Settings().text_from, label="What it shows", max_length=MAX_TEXT
     )
 
 

@@ -41,12 +41,9 @@ from osasis.studio.jobs import Step
 from osasis.studio.store import PHOTO, RESULT, SHEET, STYLE, Item, Visitor
 from osasis.stylize.demo import PHOTO as EXAMPLE_PHOTO
 from osasis.stylize.demo import face_crop
-from osasis.stylize.edit import EDIT_ROUTE, usual_guidance
 from osasis.stylize.explore import explore, plan, sheet
-from osasis.stylize.model import common_route
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
-from osasis.stylize.text import TextSettings, edits_of
 
 Steps = Generator[Step, None, None]
 PREVIEW_FILE, SNAPSHOT = "preview.webp", "snapshot.safetensors"
@@ -222,18 +219,12 @@ class Studio:
         return preview_style(self.base, load_image(item.file(PICTURE)), name=item.name)
 
     def _stylizer(self, styles: list[tuple[Style, float]], s: Settings) -> Stylizer:
-        controls = s.controls(usual_guidance(s.text, styled=bool(styles)))
-        t0 = s.t0 or common_route(styles, EDIT_ROUTE).t0
-        route = TextSettings().route.until(t0)
-        settings = TextSettings(route=route, guidance=controls.guidance)
-        edits = edits_of(self.base, s.attributes, s.text or None, s.source, settings)
-        if not styles and not edits:
+        if not styles and not s.attributes and not s.text:
             raise UserError("choose a style, or something to edit")
         return Stylizer(
             self.base,
             [(_with_factor(style, s.spn_factor), share) for style, share in styles],
-            controls,
-            edits=edits,
+            s.controls(),
             batch_size=1 if self.base.device.type == "cpu" else _AT_ONCE,
         )
 

@@ -34,6 +34,7 @@ def redraw_pictures(
     seeds: Sequence[int],
     *,
     edits: Sequence[Edit] = (),
+    guidance: float = 1.0,
     floor: LightFloor | None = None,
 ) -> Tensor:
     """Invert pictures and decode them in a style.
@@ -41,9 +42,10 @@ def redraw_pictures(
     Args:
         x0: (B, 3, H, W) pictures in [-1, 1] on the base's device.
         route: up and down.
-        controls: `variation`, `guidance`, `mixed_precision` and `keep_colors` are read here.
+        controls: `variation`, `mixed_precision` and `keep_colors` are read here.
         seeds: one a picture, of what `variation` draws.
         edits: changes of z_sem; they add up.
+        guidance: how much of their effect is taken, see `guided`.
         floor: what keeps regions from becoming much darker than they were.
 
     Returns:
@@ -66,15 +68,7 @@ def redraw_pictures(
         shifts = [edit(base.squeeze(dressed), z_sem) - z_sem for edit in edits]
         z_edited = z_sem + torch.stack(shifts).sum(0)
     with precision:
-        decoded = decode(
-            model,
-            inputs,
-            x_t0,
-            z_sem,
-            route,
-            z_edited=z_edited,
-            guidance=controls.guidance,
-        )
+        decoded = decode(model, inputs, x_t0, z_sem, route, z_edited=z_edited, guidance=guidance)
         if maps is not None and z_edited is None:
             decoded = model.held_to_photo(decoded, dressed, maps)
         with torch.no_grad():

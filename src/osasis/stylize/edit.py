@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from osasis.base import Base
+from osasis.config.controls import Controls
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
 
@@ -18,9 +19,11 @@ EDIT_ROUTE = Route(20, 20, t0_ratio=1.0)
 ATTRIBUTE_GUIDANCE = 2.0
 
 
-def usual_guidance(text: str | None, *, styled: bool) -> float:
-    """The guidance that suits an edit, by measurement: more for attributes alone."""
-    return 1.0 if text or styled else ATTRIBUTE_GUIDANCE
+def guidance_of(controls: Controls, *, styled: bool) -> float:
+    """The guidance asked for, else what suits by measurement: more for attributes alone."""
+    if controls.guidance is not None:
+        return controls.guidance
+    return ATTRIBUTE_GUIDANCE if controls.attributes and not controls.text and not styled else 1.0
 
 
 class AttributeEdit:

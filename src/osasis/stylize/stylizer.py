@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.base import Base, load_base
-from osasis.config.controls import Controls
+from osasis.config.controls import Controls, Editing
 from osasis.device import free_memory, with_room
 from osasis.errors import OsasisError, UserError
 from osasis.formats.style_file import Style
@@ -25,9 +25,10 @@ from osasis.imaging.photo_file import Photo
 from osasis.imaging.squares import Prepared, Redrawn, Squares
 from osasis.imaging.tensors import to_images, to_tensor
 from osasis.stylize.decode import redraw_pictures
-from osasis.stylize.edit import EDIT_ROUTE, Edit
+from osasis.stylize.edit import EDIT_ROUTE, Edit, guidance_of
 from osasis.stylize.light import LightFloor
 from osasis.stylize.model import Styles, common_route, normalised, styled_model
+from osasis.stylize.text import edits_of
 
 MAX_BATCH = 16
 BYTES_PER_PIXEL = 6_000  # measured peak of one evaluation of a patched base per pixel, rounded up
@@ -48,7 +49,7 @@ class Stylizer:
         style: what `learn_style` or `load_style` returned; or pairs of styles and their shares of
             a mix; without one, the base itself decodes.
         controls: how they are redrawn; None takes the defaults.
-        edits: changes of what the photos show; they add up.
+        edits: changes of what the photos show, which add up, in place of those in `controls`.
         batch_size: squares of the base's size at once; None chooses from free memory.
         changes: controls by name, in place of those in `controls`.
 
@@ -62,7 +63,7 @@ class Stylizer:
         style: Styles = (),
         controls: Controls | None = None,
         *,
-        edits: Sequence[Edit] = (),
+        edits: Sequence[Edit] | None = None,
         batch_size: int | None = None,
         **changes: Any,
     ) -> None:
@@ -79,8 +80,9 @@ class Stylizer:
         )
         route = common_route(style, EDIT_ROUTE)
         self._route = base.unclipped(route if c.t0 is None else route.until(c.t0))
-        self._base, self._edits, self._batch_size = base, tuple(edits), batch_size
-        self._style = style
+        self._base, self._style, self._batch_size = base, style, batch_size
+        self._edits = tuple(edits_of(base, style, c) if edits is None else edits)
+        self._guidance, self._given = guidance_of(c, styled=bool(style)), edits is not None
 
     @classmethod
     def from_pretrained(
@@ -175,15 +177,13 @@ class Stylizer:
             OsasisError: no face was found where one is needed.
         """
         if controls is not None or changes:
-            stylizer = Stylizer(
-                self._base,
-                self._style,
-                controls or self._controls,
-                edits=self._edits,
-                batch_size=self._batch_size,
-                **changes,
+            asked = replace(controls or self._controls, **changes)
+            before = self._controls
+            kept = self._given or all(
+                getattr(asked, f.name) == getattr(before, f.name) for f in fields(Editing)
             )
-            return stylizer(photos)
+            edits, size = self._edits if kept else None, self._batch_size
+            return Stylizer(self._base, self._style, asked, edits=edits, batch_size=size)(photos)
         if isinstance(photos, (str, Path, Image.Image)):
             return next(self.stream([photos]))
         return list(self.stream(photos))
@@ -304,6 +304,7 @@ class Stylizer:
             self._controls,
             seeds,
             edits=self._edits,
+            guidance=self._guidance,
             floor=self._floor,
         )
 

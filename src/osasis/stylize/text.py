@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,17 +13,19 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from osasis.base import Base
+from osasis.config import artefacts
+from osasis.config.controls import Controls, Editing
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import follow_with_gradient
 from osasis.errors import UserError
 from osasis.imaging.tensors import to_images
 from osasis.perception import load_judges
 from osasis.perception.clip import CLIP_MODEL, ClipEmbedder
+from osasis.perception.identity import FaceEmbedder, IdentitySimilarity
 from osasis.perception.similarity import cosine_distance
 from osasis.stylize.decode import guided
-from osasis.stylize.edit import AttributeEdit, Edit
-
-DEFAULT_SOURCE = "a face"
+from osasis.stylize.edit import EDIT_ROUTE, AttributeEdit, Edit, guidance_of
+from osasis.stylize.model import Styles, common_route
 
 Identity = Callable[[Image.Image, Image.Image], float]
 """Similarity of the people in two pictures, 1 for the same one."""
@@ -120,7 +122,7 @@ class TextEdit:
         base: Base,
         embedder: TextEmbedder,
         target: str,
-        source: str = DEFAULT_SOURCE,
+        source: str = Editing.text_from,
         *,
         settings: TextSettings | None = None,
         identity: Identity | None = None,
@@ -209,32 +211,39 @@ class TextEdit:
 
 def edits_of(
     base: Base,
-    attributes: Iterable[tuple[str, float]],
-    text: str | None,
-    source: str,
-    settings: TextSettings,
+    styles: Styles,
+    controls: Controls,
     *,
     clip: str = CLIP_MODEL,
-    identity: Identity | None = None,
     report: Callable[[TextStep], None] | None = None,
 ) -> list[Edit]:
-    """Edits along attributes, and by a text unless that is None.
+    """The edits that controls ask for: along attributes, and by a text.
 
     Args:
-        attributes: names and amounts; those of one name add up.
+        styles: what the edited photos are redrawn in; they say from where.
         clip: folder or id of CLIP.
-        text, source, settings, identity, report: see `TextEdit`.
+        report: see `TextEdit`.
 
     Raises:
-        UserError: an attribute the base does not have, or CLIP is missing.
+        UserError: an attribute the base does not have; CLIP or a measure of identity is missing.
     """
     amounts: dict[str, float] = {}
-    for name, amount in attributes:
+    for name, amount in controls.attributes:
         amounts[name] = amounts.get(name, 0.0) + amount
     edits: list[Edit] = [AttributeEdit(base, amounts)] if amounts else []
-    if text is not None:
-        seen = ClipEmbedder(clip, device=base.device)
-        edits.append(
-            TextEdit(base, seen, text, source, settings=settings, identity=identity, report=report)
-        )
-    return edits
+    if not controls.text:
+        return edits
+    settings = TextSettings(
+        iterations=controls.iterations,
+        max_lpips=controls.max_change,
+        min_identity=controls.min_identity or 0.0,
+        route=TextSettings.route.until(controls.t0 or common_route(styles, EDIT_ROUTE).t0),
+        guidance=guidance_of(controls, styled=bool(styles)),
+    )
+    identity = None
+    if controls.min_identity is not None:
+        identity = IdentitySimilarity(FaceEmbedder("sface", artefacts.path("sface")))
+    seen = ClipEmbedder(clip, device=base.device)
+    texts = controls.text, controls.text_from
+    edit = TextEdit(base, seen, *texts, settings=settings, identity=identity, report=report)
+    return [*edits, edit]
