@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
+from itertools import pairwise, zip_longest
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Parameter
+from cyclopts.argument import Argument
 from cyclopts.exceptions import (
     CoercionError,
     CycloptsError,
@@ -20,7 +25,6 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
     ValidationError,
 )
-from rich.console import Console
 
 from osasis.config.controls import FLAGS
 from osasis.config.tables import ValueRefused
@@ -101,8 +105,6 @@ def app_of(command: str, place: str) -> App:
         default_command=function,
         help="",
         group_parameters="options",
-        help_format="plaintext",
-        help_formatter=_TwoColumns(),
         help_flags=(),
         version_flags=(),
         default_parameter=Parameter(
@@ -174,50 +176,75 @@ def _near(error: CycloptsError) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-class _TwoColumns:
-    """Options to the left, what they do to the right, as plain text."""
-
-    def __call__(self, console: Console, options: Any, panel: Any) -> None:
-        lines = [f"{panel.title.lower()}:"]
-        for entry in panel.entries:
-            names = [*entry.positive_shorts, *entry.positive_names, *entry.negative_names]
-            names = [entry.positional_label] if entry.positional_label else names
-            value = "" if entry.positional_label else f" {entry.metavar or ''}".rstrip()
-            if entry.choices:
-                value = f" {{{','.join(entry.choices)}}}"
-            left = f"  {', '.join(names)}{value}"
-            text = " ".join(_plain(entry.description).split()).rstrip(".")
-            if text[1:2].islower():
-                text = text[0].lower() + text[1:]
-            if entry.default is not None:
-                text += f" (default: {_plain(entry.default)})"
-            column = textwrap.wrap(text, WIDTH - 26, break_on_hyphens=False) or [""]
-            if len(left) > 24:
-                lines.append(left)
-                left = ""
-            lines.append(f"{left:26}{column[0]}".rstrip())
-            lines += [f"{'':26}{line}" for line in column[1:]]
-        print("\n".join(lines), end="\n\n")
-
-    def render_usage(self, console: Console, options: Any, usage: Any) -> None:
-        """One line."""
-        print(" ".join(["usage:", *_plain(usage).split()]), end="\n\n")
-
-    def render_description(self, console: Console, options: Any, description: Any) -> None:
-        """Printed before, as it is written."""
-
-
-def _plain(text: Any) -> str:
-    """The text of what rich would show."""
-    return str(getattr(getattr(text, "primary_renderable", text), "plain", text or ""))
-
-
 def _print_help(app: App) -> None:
+    """What a command is for, its usage, its options by group, examples.
+
+    cyclopts' own page takes twice the time: it reads the source of every dataclass again, and rich.
+    """
     text, _, examples = (inspect.getdoc(app.default_command) or "").partition("\n\nExamples:\n")
-    about = text.partition("\n\nArgs:")[0]
+    about, _, args = text.partition("\n\nArgs:\n")
     print("\n\n".join(textwrap.fill(part, WIDTH) for part in about.split("\n\n")), end="\n\n")
-    app.help_print([], console=Console(file=sys.stdout, width=WIDTH, color_system=None))
+    helps = _field_helps(app.default_command)
+    helps |= re.findall(r"^    (\w+): ((?:.|\n {8})*)", args, re.MULTILINE)
+    groups: dict[str, list[str]] = {"arguments": []}
+    usage, positional = [f"usage: {app.name[0]}"], []
+    for argument in app.assemble_argument_collection().filter_by(show=True):
+        [group] = argument.parameter.group
+        lines = groups.setdefault(str(getattr(group, "name", group)).lower(), [])
+        lines += _two_columns(argument, argument.parameter.help or helps[argument.field_info.name])
+        if argument.index is not None:
+            positional.append(argument.name if argument.required else f"[{argument.name}]")
+        elif argument.required:
+            usage.append(f"{argument.name} {_value(argument)}")
+    options = ["[OPTIONS]"] if len(groups) > 1 else []
+    print(" ".join([*usage, *options, *positional]), end="\n\n")
+    for name in ("arguments", *sorted(groups.keys() - {"arguments"})):
+        if groups[name]:
+            print("\n".join([f"{name}:", *groups[name]]), end="\n\n")
     print(f"{COMMON}\nexamples:\n{examples.rstrip()}")
+
+
+def _field_helps(function: Any) -> dict[str, str]:
+    """What the fields of a command's groups of options do: the docstrings below them."""
+    groups = [type(given.default) for given in inspect.signature(function).parameters.values()]
+    modules = {part.__module__ for kind in groups if is_dataclass(kind) for part in kind.__mro__}
+    found = {}
+    for module in modules - {"builtins"}:
+        classes = ast.parse(inspect.getsource(sys.modules[module])).body
+        for node in (node for node in classes if isinstance(node, ast.ClassDef)):
+            for field, said in pairwise(node.body):
+                if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr):
+                    found[ast.unparse(field.target)] = str(ast.literal_eval(said.value))
+    return found
+
+
+def _two_columns(argument: Argument, text: str) -> list[str]:
+    """An option to the left, what it does to the right."""
+    names = sorted(argument.names, key=lambda name: name.startswith("--"))  # -o before --output
+    left = f"  {', '.join(names)} {_value(argument)}".rstrip()
+    text = " ".join(text.split()).rstrip(".")
+    text = text[0].lower() + text[1:] if text[1:2].islower() else text
+    default = argument.show_default and _shown(argument.field_info.default)
+    column = textwrap.wrap(
+        f"{text} (default: {default})" if default else text, WIDTH - 26, break_on_hyphens=False
+    )
+    if len(left) > 24:
+        column = ["", *column]
+    rows = zip_longest([left], column, fillvalue="")
+    return [f"{name:26}{line}".rstrip() for name, line in rows]
+
+
+def _value(argument: Argument) -> str:
+    """What stands for an option's value; empty for a switch."""
+    kind = argument.hint
+    if isinstance(kind, UnionType):
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+    if argument.get_choices():
+        return f"{{{','.join(argument.get_choices() or ())}}}"
+    if kind is bool or argument.index is not None:
+        return ""
+    name = f"{get_args(kind)[0].__name__}..." if get_origin(kind) is list else kind.__name__
+    return argument.parameter.metavar or name.upper()
 
 
 def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> int:
