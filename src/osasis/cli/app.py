@@ -189,8 +189,8 @@ def _print_help(app: App) -> None:
     groups: dict[str, list[str]] = {"arguments": []}
     usage, positional = [f"usage: {app.name[0]}"], []
     for argument in app.assemble_argument_collection().filter_by(show=True):
-        [group] = argument.parameter.group
-        lines = groups.setdefault(str(getattr(group, "name", group)).lower(), [])
+        group: Any = argument.parameter.group
+        lines = groups.setdefault(str(getattr(group[0], "name", group[0])).lower(), [])
         lines += _two_columns(argument, argument.parameter.help or helps[argument.field_info.name])
         if argument.index is not None:
             positional.append(argument.name if argument.required else f"[{argument.name}]")
