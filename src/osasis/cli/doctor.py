@@ -32,6 +32,7 @@ CORE = {
 }
 EXTRAS = {
     "clip": {"transformers": "transformers"},
+    "diffusers": {"diffusers": "diffusers"},
     "film": {"av": "av"},
     "heic": {"pillow-heif": "pillow_heif"},
     "pretrain": {"accelerate": "accelerate", "datasets": "datasets", "tensorboard": "tensorboard"},

@@ -21,9 +21,10 @@ from osasis.config.tables import from_table, typed
 from osasis.device import shapes_only
 from osasis.errors import UserError
 from osasis.files import atomic_path
+from osasis.formats.borrowed import lend
 from osasis.formats.safetensors_file import KEY, check_sizes, read_manifest, read_weights
 from osasis.imaging.squares import FACES
-from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig
+from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig, Borrowed
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import encoder_config_class
 from osasis.models.latent_net import LatentNet, LatentNetConfig
@@ -78,6 +79,8 @@ def read_base(path: Path) -> tuple[BaseNetworks, dict[str, Any]]:
         network = getattr(networks, name)
         if network is not None:
             load_strict(network, with_prefix(tensors, f"{name}."), whose)
+    if networks.autoencoder is not None:
+        lend(networks.autoencoder, path)
     z_dim = networks.diffae.config.encoder.z_dim
     statistics = [tensors.get(name) for name in ("z_mean", "z_std")]
     if any(s is None or s.shape != (z_dim,) for s in statistics):
@@ -126,6 +129,8 @@ def _part(path: Path, manifest: dict[str, Any], name: str) -> Any:
     network, config = PARTS[name]
     table = manifest.get(name)
     check_sizes(path, table or {}, name)
+    if name == "autoencoder" and table and "source" in table:
+        config = Borrowed
     return network(config_from_dict(table, config)) if table else None
 
 
@@ -153,12 +158,13 @@ def load_autoencoder(path: Path) -> tuple[Autoencoder, RegionNet | None]:
             load_strict(part, with_prefix(tensors, f"{name}."), f"the {name} of {path.name}")
             part.eval().requires_grad_(False)
         found.append(part)
+    lend(found[0], path)
     return found[0], found[1]
 
 
 def save_autoencoder(path: Path, name: str, autoencoder: Autoencoder) -> None:
     """Write an autoencoder as one safetensors file in float16, as a base holds it."""
-    tensors = {f"autoencoder.{k}": v for k, v in autoencoder.state_dict().items()}
+    tensors = {f"autoencoder.{k}": v for k, v in autoencoder.stored().items()}
     config = dataclasses.asdict(autoencoder.config)
     manifest = {"format": AUTOENCODER_FORMAT, "name": name, "autoencoder": config}
     _write(path, tensors, manifest, torch.float16)
@@ -209,7 +215,8 @@ def save_base(
     }
     for name_of, part in zip(PARTS, (ddpm, autoencoder, regions), strict=True):
         if part is not None:
-            tensors |= {f"{name_of}.{k}": v for k, v in part.state_dict().items()}
+            state = part.stored() if isinstance(part, Autoencoder) else part.state_dict()
+            tensors |= {f"{name_of}.{k}": v for k, v in state.items()}
             manifest[name_of] = dataclasses.asdict(part.config)  # type: ignore[call-overload]
     _write(path, tensors, manifest, dtype)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,33 @@ def from_hub(place: Place, file: str, revision: str, report: Report = silent) ->
     bar: dict[str, Any] = {"tqdm_class": _bar(report)} if takes_bar else {}
     with _hub_errors(place.at):
         return Path(hf_hub_download(place.at, file, revision=revision, **bar))
+
+
+def hub_folder(repository: str, files: Sequence[str], *, download: bool) -> Path:
+    """Folder of the hub's cache with some files of a repository's newest commit.
+
+    Args:
+        download: what is not here.
+
+    Raises:
+        OsasisError: the hub cannot be reached, or the disk is full.
+        UserError: not here, and not to be downloaded; offline mode is on.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = list(files)
+    with contextlib.suppress(LocalEntryNotFoundError):
+        here = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
+        if all((here / name).is_file() for name in wanted):
+            return here
+    if not download:
+        raise UserError(
+            f"{repository} is not in the hub's cache on this machine",
+            hint=f"hf download {repository} {' '.join(wanted)}",
+        )
+    with _hub_errors(repository):
+        return Path(snapshot_download(repository, allow_patterns=wanted))
 
 
 def _bar(report: Report) -> type:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from osasis.models.windows import blended
+
 FACTOR = 8  # pixels along a side of one latent
 TILE = 64  # latents along a side that are encoded or decoded at once
 _SPREAD = 0.6  # about the deviation of a pixel in [-1, 1]
@@ -35,6 +37,21 @@ class AutoencoderConfig:
         for name in ("widths", "decoder_widths", "blocks", "decoder_blocks"):
             if len(getattr(self, name)) != 3:
                 raise ValueError(f"{name} must name 3 levels, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Borrowed:
+    """An autoencoder of diffusers: its weights stay where they are, see `formats.borrowed`.
+
+    Attributes:
+        source: folder, or repository of the hub.
+        hash: first 16 hexadecimal digits of the SHA-256 of its weights, as `state_hash`.
+        latent_channels: channels of a latent.
+    """
+
+    source: str
+    hash: str
+    latent_channels: int
 
 
 class Pair(nn.Module):
@@ -105,10 +122,13 @@ class Autoencoder(nn.Module):
     """Both halves, and the linear map that makes latents normal: the x0 of a base in latents.
 
     A normalised latent has mean 0, deviation about 1, and principal channels in order of energy.
-    Nothing in it looks further than its reach, so that pictures of any size are encoded and
-    decoded in tiles, which give what the whole would.
+    Nothing in our own halves looks further than its reach, so that pictures of any size are encoded
+    and decoded in tiles, which give what the whole would. Borrowed ones may look at the whole
+    picture (group norms, attention): beyond 512 pixels they are shown windows that overlap, which
+    is near to the whole and not the same.
 
     Attributes:
+        encoder, decoder: pictures to raw latents, and back; of borrowed ones set by who loads them.
         mixing, offset: (C, C) and (C,), `x0 = mixing @ raw + offset`.
         unmixing: (C, C), the inverse of `mixing`.
     """
@@ -117,11 +137,14 @@ class Autoencoder(nn.Module):
     unmixing: Tensor
     offset: Tensor
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, config: AutoencoderConfig | Borrowed) -> None:
         super().__init__()
         self.config = config
-        self.encoder = PictureEncoder(config)
-        self.decoder = PictureDecoder(config)
+        if isinstance(config, AutoencoderConfig):
+            self.encoder, self.decoder = PictureEncoder(config), PictureDecoder(config)
         square = (config.latent_channels, config.latent_channels)
         # not torch.eye, which loads a second of modules on the meta device
         self.register_buffer("mixing", torch.zeros(square).fill_diagonal_(1))
@@ -142,24 +165,33 @@ class Autoencoder(nn.Module):
         if pictures.shape[2] % FACTOR or pictures.shape[3] % FACTOR:
             size = " x ".join(map(str, pictures.shape[2:]))
             raise ValueError(f"pictures must have sides of a multiple of {FACTOR}, got {size}")
-        reach = _reach(self.config.blocks[::-1])
 
         def encode(rows: slice, columns: slice) -> Tensor:
             return self.normalise(self.encoder(pictures[:, :, _pixels(rows), _pixels(columns)]))
 
         height, width = (side // FACTOR for side in pictures.shape[2:])
-        return _in_tiles(encode, height, width, reach, 1)
+        if isinstance(self.config, Borrowed):
+            return blended(encode, height, width, TILE)
+        return _in_tiles(encode, height, width, _reach(self.config.blocks[::-1]), 1)
 
     def decode(self, x0: Tensor) -> Tensor:
         """Pictures (B, 3, 8h, 8w), about [-1, 1], of normalised latents (B, C, h, w)."""
-        reach = _reach(self.config.decoder_blocks)
 
         def decode(rows: slice, columns: slice) -> Tensor:
             picture: Tensor = self.decoder(self.raw(x0[:, :, rows, columns]))
             return picture
 
         height, width = x0.shape[2:]
-        return _in_tiles(decode, height, width, reach, FACTOR)
+        if isinstance(self.config, Borrowed):
+            return blended(decode, height, width, TILE, FACTOR)
+        return _in_tiles(decode, height, width, _reach(self.config.decoder_blocks), FACTOR)
+
+    def stored(self) -> dict[str, Tensor]:
+        """What a file keeps of it: of a borrowed one the linear map."""
+        state = self.state_dict()
+        if not isinstance(self.config, Borrowed):
+            return state
+        return {name: state[name] for name in ("mixing", "unmixing", "offset")}
 
     def normalise(self, raw: Tensor) -> Tensor:
         """x0 of what the encoder gives, in float32."""

@@ -19,7 +19,7 @@ from osasis.models.autoencoder import Autoencoder
 from osasis.perception.judges import load_judges
 from osasis.pretrain.config import AutoencoderRun
 from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
-from osasis.pretrain.latents import decoded
+from osasis.pretrain.latents import check_finite, decoded
 from osasis.pretrain.log import logged
 from osasis.pretrain.losses import AutoencoderLoss
 from osasis.pretrain.processes import Processes, update_noise
@@ -69,7 +69,7 @@ def train_autoencoder(
             save_image(sheet, out / "sheets" / f"autoencoder-{record.images:09d}.png")
         yield record
     if joined.is_main:
-        yield from _whiten(averaged, spread(entries, WHITEN_ON), config.image_size)
+        yield from whiten(averaged, spread(entries, WHITEN_ON), config.image_size)
         save_autoencoder(out / f"{config.name}.safetensors", config.name, averaged)
 
 
@@ -115,14 +115,19 @@ def _crops(
 
 
 @torch.no_grad()
-def _whiten(autoencoder: Autoencoder, entries: Sequence[Entry], size: int) -> Iterator[TrainRecord]:
-    """Find the linear map that makes the latents normal."""
+def whiten(autoencoder: Autoencoder, entries: Sequence[Entry], size: int) -> Iterator[TrainRecord]:
+    """Find the linear map that makes the latents normal.
+
+    Raises:
+        UserError: none of the images can be read, or latents are not finite.
+    """
     channels = autoencoder.latent_channels
     device = autoencoder.offset.device
     total = torch.zeros(channels, dtype=torch.float64)
     products, count = torch.zeros(channels, channels, dtype=torch.float64), 0
     for done, _, pictures in decoded(entries, size):
         raw = autoencoder.encoder(pictures.to(device)).double().cpu()
+        check_finite(raw)
         flat = raw.permute(1, 0, 2, 3).flatten(1)
         total += flat.sum(1)
         products += flat @ flat.T

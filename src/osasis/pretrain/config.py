@@ -70,7 +70,8 @@ class PretrainConfig:
         attributes: table of labels whose directions go into the base; see `read_attributes`.
         domain: what the images show; "faces" has photos aligned before they are stylized.
         autoencoder: a base, or a file of `osasis pretrain autoencoder`, whose autoencoder, and
-            regions where it has them, the new base works in; empty trains in pixels.
+            regions where it has them, the new base works in; or "diffusers:" and a folder or
+            repository of the hub, see `borrow`; empty trains in pixels.
     """
 
     name: str

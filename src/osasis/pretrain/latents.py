@@ -202,7 +202,9 @@ class LatentCache:
             if images:
                 pictures = stack_images(images).to(device)
                 both = [self._autoencoder.encode(p) for p in (pictures, pictures.flip(3))]
-                latents.append(torch.stack(both, dim=1).half().cpu().numpy())
+                found = torch.stack(both, dim=1).half().cpu()
+                check_finite(found)
+                latents.append(found.numpy())
         try:
             if latents:
                 with (
@@ -229,6 +231,18 @@ class LatentCache:
             raise OsasisError(
                 f"{path} is damaged: {error}", hint=f"delete {path.parent} and run again"
             ) from error
+
+
+def check_finite(latents: Tensor) -> None:
+    """Refuse what nothing can be learned from.
+
+    Raises:
+        UserError: numbers that are not finite.
+    """
+    if not bool(torch.isfinite(latents).all()):
+        raise UserError(
+            "the autoencoder gave latents that are not finite", hint="choose another one"
+        )
 
 
 class LatentStream(ImageStream):

@@ -13,12 +13,14 @@ from osasis.base import Base
 from osasis.config.catalogue import find_base
 from osasis.diffusion.schedule import IMAGE_SCHEDULE, LATENT_SCHEDULE
 from osasis.errors import UserError
-from osasis.formats.base_file import load_autoencoder, save_base
+from osasis.formats.base_file import load_autoencoder, save_autoencoder, save_base
+from osasis.formats.borrowed import PREFIX, borrow
 from osasis.imaging.save import save_image
 from osasis.models.autoencoder import FACTOR, Autoencoder
 from osasis.models.diffae import DiffAE
 from osasis.models.latent_net import LatentNet, LatentNetConfig
 from osasis.models.regions import RegionNet
+from osasis.pretrain.autoencoder import WHITEN_ON, whiten
 from osasis.pretrain.config import PretrainConfig
 from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
 from osasis.pretrain.latents import (
@@ -58,7 +60,7 @@ def pretrain(config: PretrainConfig, out: Path, *, processes: Processes | None =
     joined = processes or Processes()
     entries = index_images(config.data)
     labels = read_attributes(config.attributes) if config.attributes else {}
-    space = _space(config, joined.device)
+    space = yield from _space(config, joined.device, entries, out)
     cache = None
     if space.autoencoder is not None:
         cache = LatentCache(out / "latents", entries, space.autoencoder, space.pixels)
@@ -131,17 +133,22 @@ class Space:
         )
 
 
-def _space(config: PretrainConfig, device: torch.device) -> Space:
+def _space(
+    config: PretrainConfig, device: torch.device, entries: Sequence[Entry], out: Path
+) -> Generator[TrainRecord, None, Space]:
     """Where `config` trains.
 
     Raises:
         UserError: the U-Net does not take the autoencoder's latents.
     """
-    unet = config.model.unet
-    if not config.autoencoder:
-        autoencoder, regions, channels, factor = None, None, 3, 1
-    else:
+    unet, autoencoder, regions = config.model.unet, None, None
+    channels, factor = 3, 1
+    borrowed = config.autoencoder.startswith(PREFIX)
+    if borrowed:
+        autoencoder = borrow(config.autoencoder.removeprefix(PREFIX), download=True)
+    elif config.autoencoder:
         autoencoder, regions = load_autoencoder(find_base(config.autoencoder))
+    if autoencoder is not None:
         autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         channels, factor = autoencoder.latent_channels, FACTOR
     if unet.in_channels != channels or unet.out_channels != channels:
@@ -150,7 +157,30 @@ def _space(config: PretrainConfig, device: torch.device) -> Space:
             f"and out_channels {unet.out_channels}",
             hint=f"set both to {channels} in the configuration",
         )
-    return Space(unet.image_size * factor, autoencoder, regions, device)
+    pixels = unet.image_size * factor
+    if borrowed and autoencoder is not None:
+        yield from _fit_borrowed(autoencoder, out / "autoencoder.safetensors", entries, pixels)
+    return Space(pixels, autoencoder, regions, device)
+
+
+def _fit_borrowed(
+    autoencoder: Autoencoder, file: Path, entries: Sequence[Entry], size: int
+) -> Iterator[TrainRecord]:
+    """Find a borrowed autoencoder's linear map, or take it from `file`, where it is kept.
+
+    Raises:
+        UserError: the file is of another autoencoder, or latents are not finite.
+    """
+    if not file.is_file():
+        yield from whiten(autoencoder, spread(entries, WHITEN_ON), size)
+        save_autoencoder(file, file.stem, autoencoder)
+    kept, _ = load_autoencoder(file)  # rounded, as the base will hold it
+    if kept.config != autoencoder.config:
+        raise UserError(
+            f"{file.parent} was begun with another autoencoder",
+            hint="delete it, or start in a new folder with -o",
+        )
+    autoencoder.load_state_dict(kept.state_dict())
 
 
 def _train_diffae(
