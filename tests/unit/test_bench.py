@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,12 @@ def test_ratios_are_taken_round_by_round() -> None:
     fast = Measured("fast", 0, "", 0, seconds=[1.0, 10.0, 1.0])
     assert ratios(slow, fast) == {"median": 3.0, "least": 2.0, "most": 4.0}
     assert ratios(slow, None) is None
+
+
+def test_a_share_of_the_peak_does_not_fall_while_other_programs_run() -> None:
+    busy = Measured("a", 0, "", 0, seconds=[8.0], cpu_seconds=[2.0], flops=6)
+    assert busy.flops_per_second == 3
+    assert replace(busy, on_cpu=False).flops_per_second == 6 / 8
 
 
 def test_a_style_is_extrapolated_from_counts() -> None:

@@ -43,6 +43,7 @@ class Measured:
         name, evaluations, axis, value: the job's.
         seconds: of the wall clock.
         cpu_seconds: of all threads of this process; what other programs do leaves them alone.
+        on_cpu: whether the processor did the work, so that its seconds are the work's.
         flops: floating-point operations of one run, a multiplication and an addition being two.
         peak_memory: bytes at most while it ran: of the accelerator, else of the whole process; None
             where the system does not tell.
@@ -56,6 +57,7 @@ class Measured:
     cpu_seconds: list[float] = field(default_factory=list)
     flops: int = 0
     peak_memory: int | None = None
+    on_cpu: bool = True
 
     @property
     def median(self) -> float:
@@ -63,7 +65,9 @@ class Measured:
 
     @property
     def flops_per_second(self) -> float:
-        return self.flops / self.median
+        """Per processor second; where an accelerator worked, per second of the clock."""
+        seconds = self.cpu_seconds if self.on_cpu else self.seconds
+        return self.flops / statistics.median(seconds)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def measure(
         tell: called after every measurement with how many are done.
     """
     found = []
+    on_cpu = device == torch.empty(0).device
     for done, job in enumerate(jobs, 1):
         if job.prepare is not None:
             job.prepare()
@@ -101,6 +106,7 @@ def measure(
                 job.value,
                 flops=counter.get_total_flops(),
                 peak_memory=memory,
+                on_cpu=on_cpu,
             )
         )
         tell(done)

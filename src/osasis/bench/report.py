@@ -165,7 +165,9 @@ def _commands_table(rows: list[dict[str, Any]]) -> Table:
 def findings(numbers: dict[str, Any]) -> list[str]:
     """What the numbers say, in sentences."""
     photo, style = numbers["per_photo"], numbers["per_style"]
-    lines = [f"Peak: {numbers['peak_flops_per_second'] / 1e9:.1f} GFLOP/s ({PEAK}, float32)."]
+    second = "processor second" if numbers["jobs"][0]["on_cpu"] else "second"
+    peak = numbers["peak_flops_per_second"] / 1e9
+    lines = [f"Peak: {peak:.1f} GFLOP a {second} ({PEAK}, float32); shares are of it."]
     counts = photo["evaluations"]
     line = f"A photo: {counts['release']} evaluations with release, {counts['fast']} with fast"
     if faster := photo["times_faster"]:

@@ -47,11 +47,11 @@ def bench(
     Every round measures each thing once, in turn, so that a slow moment of the
     machine does not fall on one of them alone. Shown are medians, with the fastest
     and the slowest, processor seconds, which other programs do not change, and the
-    share of the peak that a matrix product reaches in this run. A style is
-    extrapolated from one update. Then whole commands run once: start-up, learning a
-    first and a second style, one photo, 16, a portrait of 1,024 pixels, a film, a
-    batch with two workers. Weights do not matter to the cost: released-256 is the
-    paper's architecture with random ones.
+    share of the peak of a matrix product in this run, per processor second (on an
+    accelerator, by the clock). A style is extrapolated from one update. Then whole
+    commands run once: start-up, learning a first and a second style, one photo, 16,
+    a portrait of 1,024 pixels, a film, a batch with two workers. Weights do not
+    matter to the cost: released-256 is the paper's architecture with random ones.
     """
     if output is not None:
         make_writable(output)
