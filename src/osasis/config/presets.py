@@ -51,7 +51,7 @@ class RegionWeights:
     whole: float = 3.0
     content: float = 0.2
     structure: float = 20.0
-    crops: float = 0.2
+    crops: float = 0.5
 
 
 @dataclass(frozen=True)
