@@ -70,6 +70,12 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, at once or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def reserved(path: Path) -> Iterator[None]:
     """Keep other runs of osasis from making the same file meanwhile, where there are file locks.

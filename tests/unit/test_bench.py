@@ -137,8 +137,8 @@ def test_jobs_are_interleaved() -> None:
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    slow = Measured("slow", 0, "", 0, seconds=[2.0, 40.0, 3.0])
-    fast = Measured("fast", 0, "", 0, seconds=[1.0, 10.0, 1.0])
+    slow = Measured("slow", 0, seconds=[2.0, 40.0, 3.0])
+    fast = Measured("fast", 0, seconds=[1.0, 10.0, 1.0])
     assert ratios(slow, fast) == {"median": 3.0, "least": 2.0, "most": 4.0}
     assert ratios(slow, None) is None
 

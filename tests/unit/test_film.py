@@ -19,7 +19,7 @@ from osasis.imaging.faces import Face
 from osasis.imaging.video import FilmCopy, notes_on, open_film, pixel_shape, read_frames
 from osasis.stylize import film as film_module
 from osasis.stylize.film import FilmConfig, redraw_film
-from osasis.stylize.steady import Steady, flicker
+from osasis.stylize.steady import Steady, carry, motion, to_gray
 from osasis.stylize.stylizer import Stylizer
 from osasis.stylize.track import follow, smooth
 
@@ -352,6 +352,24 @@ def noisy_film(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     before = [np.asarray(shifted(i).resize((128, 128))) for i in range(8)]
     after = [(f + noise.normal(0, 12, f.shape)).clip(0, 255).astype(np.uint8) for f in before]
     return before, after
+
+
+def flicker(frames: list[np.ndarray], inputs: list[np.ndarray]) -> float:
+    """Mean absolute difference between consecutive frames after the motion is taken out.
+
+    Each frame is compared with the one before, carried along the optical flow of the inputs; in
+    gray levels, 0 to 255, over all pixels and channels.
+
+    Args:
+        frames: (H, W, 3) uint8, what is judged.
+        inputs: (H, W, 3) uint8, what they were made from; given twice, the inputs' own flicker.
+    """
+    total = []
+    for i in range(1, len(frames)):
+        flow = motion(to_gray(inputs[i]), to_gray(inputs[i - 1]))
+        carried = carry(frames[i - 1].astype(np.float32), flow)
+        total.append(float(np.abs(frames[i] - carried).mean()))
+    return float(np.mean(total)) if total else 0.0
 
 
 def test_steady_results_flicker_less_and_do_not_lag() -> None:

@@ -173,12 +173,12 @@ class Bench:
 
     def _batch(self, batch: int) -> Job:
         name = f"U-Net evaluation, batch {batch}"
-        return Job(name, self._evaluate(batch), batch, "batch", batch)
+        return Job(name, self._evaluate(batch), batch)
 
     def _resolution(self, factor: float) -> tuple[Job, float]:
         side = round(self.base.image_size * factor)
         name = f"U-Net evaluation, {side} px"
-        return Job(name, self._evaluate(1, factor), 1, "resolution", side), factor**2
+        return Job(name, self._evaluate(1, factor), 1), factor**2
 
     def _stylize(self, preset: str, count: int, *, mixed: bool = False) -> tuple[Job, float]:
         config = PRESETS[preset]
@@ -195,8 +195,6 @@ class Bench:
             f"stylize {count} photo{'s' * (count > 1)}, {preset}{', bfloat16' * mixed}",
             lambda: stylizer([photo] * count),
             evaluations,
-            "photos" if preset == "fast" and not mixed else "",
-            count,
         )
         return job, evaluations
 

@@ -23,15 +23,11 @@ class Job:
         prepare: done before the first time, uncounted.
         evaluations: network evaluations in it, counted from the configuration; 0 where it makes no
             sense.
-        axis: what it is a point of, such as "batch"; empty for none.
-        value: where on the axis it lies.
     """
 
     name: str
     work: Callable[[], object]
     evaluations: int = 0
-    axis: str = ""
-    value: float = 0
     prepare: Callable[[], object] | None = None
 
 
@@ -40,7 +36,7 @@ class Measured:
     """What a job cost, round by round.
 
     Attributes:
-        name, evaluations, axis, value: the job's.
+        name, evaluations: the job's.
         seconds: of the wall clock.
         cpu_seconds: of all threads of this process; what other programs do leaves them alone.
         on_cpu: whether the processor did the work, so that its seconds are the work's.
@@ -51,8 +47,6 @@ class Measured:
 
     name: str
     evaluations: int
-    axis: str
-    value: float
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     flops: int = 0
@@ -98,16 +92,9 @@ def measure(
             job.work()
         synchronize()
         memory = peak_memory(device)
+        flops = counter.get_total_flops()
         found.append(
-            Measured(
-                job.name,
-                job.evaluations,
-                job.axis,
-                job.value,
-                flops=counter.get_total_flops(),
-                peak_memory=memory,
-                on_cpu=on_cpu,
-            )
+            Measured(job.name, job.evaluations, flops=flops, peak_memory=memory, on_cpu=on_cpu)
         )
         tell(done)
     for index in range(rounds):

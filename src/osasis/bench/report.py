@@ -29,7 +29,7 @@ from osasis.bench.jobs import (
 )
 from osasis.bench.measure import Measured
 from osasis.config.presets import PRESETS
-from osasis.files import atomic_path
+from osasis.files import write_text
 
 
 def report(bench: Bench, found: list[Measured], ran: list[Ran], command: str) -> dict[str, Any]:
@@ -199,5 +199,4 @@ def _range(found: dict[str, float]) -> str:
 
 def write_json(path: Path, numbers: dict[str, Any]) -> None:
     """The report as JSON, at once or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(numbers, indent=2) + "\n")

@@ -221,11 +221,7 @@ def models_convert(
 
 
 def _output(asked: ConvertOptions, name: str) -> Path:
-    """Where a converted file goes.
-
-    Raises:
-        UserError: it exists already, or has another suffix.
-    """
+    """Where a converted file goes."""
     path = asked.output or Path(f"{name}.safetensors")
     if path.is_dir():
         path = path / f"{name}.safetensors"

@@ -120,9 +120,6 @@ def _train(
 
     Returns:
         The file it wrote; None in all processes but the main one.
-
-    Raises:
-        KeyboardInterrupt: it was stopped, and is kept in its folder.
     """
     from osasis.pretrain.processes import Processes
 
@@ -243,7 +240,7 @@ def _write(
     pictures: dict[str, list[Image.Image]],
 ) -> None:
     """Write numbers.json and a sheet of eight pictures a row for each kind of picture."""
-    from osasis.files import atomic_path
+    from osasis.files import write_text
     from osasis.imaging.save import save_image
     from osasis.imaging.sheet import contact_sheet
 
@@ -253,8 +250,7 @@ def _write(
         "version": __version__,
         "measurements": [dataclasses.asdict(m) for m in measurements],
     }
-    with atomic_path(folder / "numbers.json") as temporary:
-        temporary.write_text(json.dumps(numbers, indent=2) + "\n")
+    write_text(folder / "numbers.json", json.dumps(numbers, indent=2) + "\n")
     for title, shown in pictures.items():
         rows = [shown[i : i + 8] for i in range(0, len(shown), 8)]
         name = "".join(c if c.isalnum() else "_" for c in title)

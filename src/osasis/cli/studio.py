@@ -87,11 +87,7 @@ def studio(
 
 
 def _password(file: Path | None) -> str | None:
-    """The password that is asked for; None where none is.
-
-    Raises:
-        UserError: the file cannot be read, or is empty.
-    """
+    """The password that is asked for; None where none is."""
     if file is None:
         return os.environ.get(PASSWORD) or None
     try:

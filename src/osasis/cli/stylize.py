@@ -175,11 +175,7 @@ def film(
 
 
 def _output_file(film: Path, given: Path | None, *, force: bool) -> Path:
-    """Where the result goes.
-
-    Raises:
-        UserError: it exists, or is the film itself.
-    """
+    """Where the result goes."""
     output = given or Path(f"{film.stem}-stylized.mp4")
     if output.exists() and film.exists() and output.samefile(film):
         raise UserError("the output would replace the film", hint="choose another with -o")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from osasis.config.tables import from_table, parsed, typed
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.files import write_text
 
 Kind = Literal["file", "folder", "tensors", "checkpoint", "base", "lpips", "adain", "page"]
 PLACE_KINDS = ("hub", "url", "drive", "page")
@@ -30,56 +30,16 @@ class Known:
 
 @dataclass(frozen=True)
 class Place:
-    """One place an artefact can be had.
+    """One place an artefact can be had: one of the first four says where.
 
     Attributes:
-        kind: "hub", "url", "drive" (a file of Google Drive) or "page" (for people).
-        at: repository, address or file id.
+        hub: repository of the Hugging Face hub.
+        url: address of the file.
+        drive: id of a file of Google Drive.
+        page: address of a page for people.
         file: the file's name there; empty for a repository of several.
         revision: commit of the repository; empty takes the newest at first use, and that one after.
     """
-
-    kind: str
-    at: str
-    file: str = ""
-    revision: str = ""
-
-    @property
-    def link(self) -> str:
-        """An address that a person can open."""
-        if self.kind == "hub":
-            return f"https://huggingface.co/{self.at}"
-        if self.kind == "drive":
-            return f"https://drive.google.com/file/d/{self.at}/view"
-        return self.at
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """One entry of the registry; see the head of `registry.toml` for the fields."""
-
-    name: str
-    kind: str
-    about: str
-    licence: str
-    commercial: str
-    needed_by: str
-    files: dict[str, Known]
-    places: tuple[Place, ...]
-    parts: tuple[str, ...]
-    architecture: str
-    from_names: tuple[str, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of its files as far as they are known; 0 when they are not."""
-        sizes = [known.bytes for known in self.files.values()]
-        return sizes[0] if len(sizes) == 1 else 0
-
-
-@dataclass(frozen=True)
-class _PlaceEntry:
-    """A place as a registry writes it: one of `PLACE_KINDS`, and more."""
 
     hub: str | None = None
     url: str | None = None
@@ -88,21 +48,64 @@ class _PlaceEntry:
     file: str = ""
     revision: str = ""
 
+    def __post_init__(self) -> None:
+        if sum(getattr(self, kind) is not None for kind in PLACE_KINDS) != 1:
+            raise UserError(f"a place needs exactly one of {', '.join(PLACE_KINDS)}")
+        for part in PurePosixPath(self.file).parts:
+            plain_name(part)
+
+    @property
+    def kind(self) -> str:
+        """Which of `PLACE_KINDS` it is."""
+        return next(kind for kind in PLACE_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def at(self) -> str:
+        """Repository, address or file id."""
+        return str(getattr(self, self.kind))
+
+    @property
+    def link(self) -> str:
+        """An address that a person can open."""
+        if self.hub is not None:
+            return f"https://huggingface.co/{self.hub}"
+        if self.drive is not None:
+            return f"https://drive.google.com/file/d/{self.drive}/view"
+        return self.at
+
 
 @dataclass(frozen=True)
-class _Entry:
-    """An artefact as a registry writes it."""
+class Artefact:
+    """One entry of the registry; see the head of `registry.toml` for the fields."""
 
+    name: str
     kind: Kind
     licence: str
     about: str = ""
     commercial: str = "unknown"
     needed_by: str = ""
     files: dict[str, Known] = field(default_factory=dict)
-    places: tuple[_PlaceEntry, ...] = ()
+    places: tuple[Place, ...] = ()
     parts: tuple[str, ...] = ()
     architecture: str = ""
     from_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name):
+            raise UserError(f"{self.name!r} cannot be the name of an artefact")
+        for file in self.files:
+            plain_name(file)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its files as far as they are known; 0 when they are not."""
+        sizes = [known.bytes for known in self.files.values()]
+        return sizes[0] if len(sizes) == 1 else 0
+
+    @property
+    def given_names(self) -> tuple[str, ...]:
+        """Names that its file may have where it is given by hand."""
+        return tuple(self.files) if self.from_names is None else self.from_names
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,10 @@ def registry() -> dict[str, Any]:
 
 def artefacts() -> dict[str, Artefact]:
     """Everything that can be fetched, by name."""
-    return {name: _artefact(name, raw) for name, raw in registry()["artefacts"].items()}
+    return {
+        name: from_table(Artefact, raw, where=f"the registry's entry {name!r}", name=name)
+        for name, raw in registry()["artefacts"].items()
+    }
 
 
 def artefact(name: str) -> Artefact:
@@ -170,35 +176,6 @@ def artefact(name: str) -> Artefact:
             hint=f"{hint}`osasis models list` shows what there is",
         )
     return known[name]
-
-
-def _artefact(name: str, raw: dict[str, Any]) -> Artefact:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise UserError(f"{name!r} cannot be the name of an artefact")
-    entry = from_table(_Entry, raw, where=f"the registry's entry {name!r}")
-    files = {plain_name(file): known for file, known in entry.files.items()}
-    return Artefact(
-        name,
-        entry.kind,
-        entry.about,
-        entry.licence,
-        entry.commercial,
-        entry.needed_by,
-        files,
-        tuple(_place(name, place) for place in entry.places),
-        entry.parts,
-        entry.architecture,
-        tuple(files) if entry.from_names is None else entry.from_names,
-    )
-
-
-def _place(name: str, entry: _PlaceEntry) -> Place:
-    kinds = [kind for kind in PLACE_KINDS if getattr(entry, kind) is not None]
-    if len(kinds) != 1:
-        raise UserError(f"a place of {name!r} needs exactly one of {', '.join(PLACE_KINDS)}")
-    for part in PurePosixPath(entry.file).parts:
-        plain_name(part)
-    return Place(kinds[0], getattr(entry, kinds[0]), entry.file, entry.revision)
 
 
 def plain_name(text: str) -> str:
@@ -237,8 +214,7 @@ class Lock:
     def save(self) -> None:
         """Write it, at once or not at all."""
         content = {"version": 1, "pins": self.pins, "installed": self.installed}
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
+        write_text(self.path, json.dumps(content, indent=2, sort_keys=True))
 
     def pin(self, name: str, file: str) -> dict[str, Any]:
         """What is held of a file; empty before its first fetch."""

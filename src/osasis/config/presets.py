@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import typing
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Final, Literal
 
-from osasis.config.tables import from_table
+from osasis.config.tables import Checked, from_table
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
 
 EMBEDDED = "vgg16-stats"  # the embedder in the package
-SHIPPED_LAYERS, LPIPS_LAYERS = 4, 5  # of LPIPS: in the package, and as published
+SHIPPED_LAYERS: Final = 4  # of LPIPS, in the package
+LPIPS_LAYERS: Final = 5  # as published
 
 
 # (a setting, its value): the settings that are read with that value alone
@@ -114,7 +115,7 @@ def _default(setting: Field[Any]) -> Any:
 
 
 @dataclass(frozen=True)
-class LearnConfig:
+class LearnConfig(Checked):
     """One preset, whole.
 
     Attributes:
@@ -145,7 +146,8 @@ class LearnConfig:
         release_preprocessing: give CLIP raw [-1, 1] pixels resized by nearest neighbour (release).
 
     Raises:
-        ValueError: a value that is none of these, or that nothing would act on.
+        ValueRefused: a value that is none of these.
+        ValueError: one that nothing would act on.
     """
 
     preset: str
@@ -164,14 +166,14 @@ class LearnConfig:
     style_levels: tuple[int, ...] | None = None
     mixed_precision: bool = False
     release_preprocessing: bool = False
-    critic: str = "directions"
+    critic: Literal["directions", "regions"] = "directions"
     region_weights: RegionWeights = field(default_factory=RegionWeights)
     dress: bool = False
-    optimizer: str = "adam"
+    optimizer: Literal["adam", "muon"] = "adam"
     lr_rest: float = 1e-3
-    rates: str = "constant"
+    rates: Literal["constant", "cosine"] = "constant"
     embedder: str = EMBEDDED
-    lpips_layers: int = SHIPPED_LAYERS
+    lpips_layers: Literal[4, 5] = SHIPPED_LAYERS
 
     @property
     def title(self) -> str:
@@ -222,17 +224,8 @@ class LearnConfig:
         return self.iterations * len(self.learn_route.decoding())
 
     def __post_init__(self) -> None:
-        choices = {
-            "critic": ("directions", "regions"),
-            "optimizer": ("adam", "muon"),
-            "rates": ("constant", "cosine"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        super().__post_init__()
         self._check_unread()
-        if self.lpips_layers not in (SHIPPED_LAYERS, LPIPS_LAYERS):
-            raise ValueError(f"lpips_layers must be 4 or 5, got {self.lpips_layers}")
         if self.release_preprocessing and self.embedder == EMBEDDED:
             raise ValueError(f"release_preprocessing is of CLIP, and the embedder is {EMBEDDED}")
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from osasis.files import atomic_path
+from osasis.files import atomic_path, write_text
 
 T = TypeVar("T")
 
@@ -58,8 +58,7 @@ class ScoreCache:
 
     def write(self, pictures: tuple[Image.Image | None, ...], scores: dict[str, float]) -> None:
         """Keep the scores of these pictures."""
-        with atomic_path(self._file(pictures)) as temporary:
-            temporary.write_text(json.dumps(scores, sort_keys=True), encoding="utf-8")
+        write_text(self._file(pictures), json.dumps(scores, sort_keys=True))
 
     def features(
         self, picture: Image.Image, network: str, measure: Callable[[], np.ndarray]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from osasis.diffusion.noise import SeededNoise
 from osasis.errors import OsasisError
-from osasis.files import atomic_path
+from osasis.files import write_text
 from osasis.imaging.load import load_image
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
@@ -209,8 +209,7 @@ class Ranking:
 
     def _write(self) -> None:
         content = {"identity": self._ranker.identity(), "scores": self._known}
-        with atomic_path(self._partial) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        write_text(self._partial, json.dumps(content))
 
 
 def ends_of(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
@@ -229,5 +228,4 @@ def write_ranking(path: Path, ranked: Sequence[Ranked], ranks: Sequence[int]) ->
         s = entry.score
         numbers = [f"{x:.6f}" for x in (s.stochastic, s.spread, s.full)]
         writer.writerow([rank, entry.photo, *numbers, int(entry.hard)])
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    write_text(path, text.getvalue())

@@ -18,7 +18,7 @@ from PIL import Image
 from osasis._version import __version__
 from osasis.evaluate.run import Evaluation, Score
 from osasis.evaluate.tables import Estimate
-from osasis.files import atomic_path
+from osasis.files import write_text
 
 Cells = dict[str, dict[str, dict[str, Estimate]]]
 
@@ -40,8 +40,7 @@ def write_report(evaluation: Evaluation, command: str) -> list[Path]:
     written = []
     for name, text in contents.items():
         path = evaluation.out / name
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
         written.append(path)
     return written
 

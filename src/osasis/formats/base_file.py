@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.config.artefacts import artefacts, fetched
@@ -20,9 +19,14 @@ from osasis.config.presets import config_from_dict
 from osasis.config.tables import from_table, typed
 from osasis.device import shapes_only
 from osasis.errors import UserError
-from osasis.files import atomic_path
 from osasis.formats.borrowed import lend
-from osasis.formats.safetensors_file import KEY, check_sizes, read_manifest, read_weights
+from osasis.formats.safetensors_file import (
+    KEY,
+    check_sizes,
+    read_manifest,
+    read_weights,
+    write_tensors,
+)
 from osasis.imaging.squares import FACES
 from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig, Borrowed
 from osasis.models.diffae import DiffAE, DiffAEConfig
@@ -103,11 +107,7 @@ def domain_of(notes: dict[str, Any]) -> str:
 
 
 def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
-    """The networks that a manifest describes, without numbers.
-
-    Raises:
-        UserError: it describes none.
-    """
+    """The networks that a manifest describes, without numbers."""
     for table in ("model", "latent_net"):
         check_sizes(path, manifest.get(table, {}), table)
     try:
@@ -173,9 +173,9 @@ def save_autoencoder(path: Path, name: str, autoencoder: Autoencoder) -> None:
 def _write(
     path: Path, tensors: Mapping[str, Tensor], manifest: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    stored = {k: v.detach().to(dtype).cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, metadata={KEY: json.dumps(manifest, sort_keys=True)})
+    stored = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    described = {KEY: json.dumps(manifest, sort_keys=True)}
+    write_tensors(path, stored, described, what=f"{manifest['name']}")
 
 
 def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:

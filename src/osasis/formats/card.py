@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from osasis.config.artefacts import Place
 from osasis.config.catalogue import CARD, CONFIG, WEIGHTS, weights_file
 from osasis.errors import UserError
-from osasis.files import atomic_path
+from osasis.files import atomic_path, write_text
 from osasis.formats.huggingface import from_hub, hub_files
 from osasis.formats.safetensors_file import read_manifest
 
@@ -36,12 +35,10 @@ def write_folder(folder: Path, weights: Path, card: str) -> None:
 
 def describe_folder(folder: Path, card: str) -> None:
     """Write the manifest and, where there is none yet, the card beside `model.safetensors`."""
-    with atomic_path(folder / CONFIG) as temporary:
-        text = json.dumps(read_manifest(folder / WEIGHTS), indent=2, sort_keys=True)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(read_manifest(folder / WEIGHTS), indent=2, sort_keys=True)
+    write_text(folder / CONFIG, text + "\n")
     if not (folder / CARD).exists():
-        with atomic_path(folder / CARD) as temporary:
-            temporary.write_text(card, encoding="utf-8")
+        write_text(folder / CARD, card)
 
 
 def base_card(weights: Path, about: str = "", licence: str = "") -> str:
@@ -62,16 +59,8 @@ def style_card(weights: Path) -> str:
     """A model card, with the style's thumbnail, from the manifest of a style's file."""
     manifest = read_manifest(weights)
     lines = [f"# {manifest['name'] or 'A style'}", "", "![The style image](thumbnail.webp)"]
-    names = (
-        "base_name",
-        "base_hash",
-        "preset",
-        "embedder",
-        "updates",
-        "lambda_spn",
-        "style_levels",
-    )
-    facts = {name: manifest[name] for name in names}
+    names = "base_name base_hash preset embedder updates lambda_spn style_levels"
+    facts = {name: manifest[name] for name in names.split()}
     code = (
         f'base = osasis.load_base("{manifest["base_name"]}")\n'
         'style = osasis.Style.from_pretrained("USER/REPOSITORY")\n'
@@ -122,7 +111,6 @@ def find_published(model_id: str, options: dict[str, Any]) -> Path:
     commit, names = hub_files(model_id, revision)
     if WEIGHTS not in names:
         raise UserError(f"the hub's repository {model_id} has no {WEIGHTS}")
-    place = Place("hub", model_id)
     if CONFIG in names:
-        from_hub(place, CONFIG, commit)
-    return from_hub(place, WEIGHTS, commit)
+        from_hub(model_id, CONFIG, commit)
+    return from_hub(model_id, WEIGHTS, commit)

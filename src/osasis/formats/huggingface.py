@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from osasis.config.artefacts import Place, describe_bytes
+from osasis.config.artefacts import describe_bytes
 from osasis.errors import OsasisError, UserError
 from osasis.files import Report, silent
 
@@ -51,7 +51,7 @@ def hub_files(repository: str, revision: str) -> tuple[str, list[str]]:
         return str(info.sha), [sibling.rfilename for sibling in info.siblings or ()]
 
 
-def from_hub(place: Place, file: str, revision: str, report: Report = silent) -> Path:
+def from_hub(repository: str, file: str, revision: str, report: Report = silent) -> Path:
     """One file of a repository, in the hub's own cache; what is there is not fetched again.
 
     Raises:
@@ -61,15 +61,15 @@ def from_hub(place: Place, file: str, revision: str, report: Report = silent) ->
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub import try_to_load_from_cache as cached
 
-    if not isinstance(cached(place.at, file, revision=revision), str) and not offline():
-        with _hub_errors(place.at):
-            url = hf_hub_url(place.at, file, revision=revision)
+    if not isinstance(cached(repository, file, revision=revision), str) and not offline():
+        with _hub_errors(repository):
+            url = hf_hub_url(repository, file, revision=revision)
             size = get_hf_file_metadata(url).size or 0
         check_room(Path(constants.HF_HUB_CACHE), size)
     takes_bar = "tqdm_class" in inspect.signature(hf_hub_download).parameters
     bar: dict[str, Any] = {"tqdm_class": _bar(report)} if takes_bar else {}
-    with _hub_errors(place.at):
-        return Path(hf_hub_download(place.at, file, revision=revision, **bar))
+    with _hub_errors(repository):
+        return Path(hf_hub_download(repository, file, revision=revision, **bar))
 
 
 def hub_folder(repository: str, files: Sequence[str], *, download: bool) -> Path:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.config.catalogue import CONFIG, WEIGHTS
 from osasis.config.tables import parsed
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
+from osasis.files import atomic_path
 
 KEY = "osasis"  # of the metadata
 MAX_NUMBER = 65536  # of a network's configuration, where nothing narrower is known
@@ -50,6 +53,30 @@ _READ_ERRORS = (
     *(SafetensorError, LookupError, TypeError, ValueError, OSError),
     *(RecursionError, UserError),
 )
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, str] | None = None,
+    *,
+    what: str,
+    hint: str = "make room there, or choose another place",
+) -> None:
+    """Write a safetensors file, at once or not at all.
+
+    Args:
+        what: it is, for messages, such as "the style".
+
+    Raises:
+        OsasisError: the disk is full, or the folder cannot be written.
+    """
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(stored, temporary, metadata)
+    except (OSError, SafetensorError) as error:
+        raise OsasisError(f"{what} cannot be written to {path}: {error}", hint=hint) from error
 
 
 def read_weights(

@@ -14,19 +14,16 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub import ModelHubMixin
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from osasis.config.catalogue import find_style
 from osasis.config.presets import LearnConfig, config_from_dict
 from osasis.config.tables import from_table
 from osasis.device import shapes_only
-from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.errors import UserError
 from osasis.formats.card import find_published, names_repository, style_card, write_folder
 from osasis.formats.compress import MAX_ERROR, compress, decompress
-from osasis.formats.safetensors_file import KEY, check_sizes, read_weights
+from osasis.formats.safetensors_file import KEY, check_sizes, read_weights, write_tensors
 from osasis.models.spn import SPN, new_spn
 from osasis.models.state import load_strict, with_prefix
 
@@ -115,11 +112,7 @@ class Style(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-style"
         stored, packed = compress(self.tensors, max_error)
         described = dataclasses.asdict(self.manifest)
         described |= {"format": FORMAT, "thumbnail": _encode(self.thumbnail), "packed": packed}
-        try:
-            with atomic_path(Path(path)) as temporary:
-                save_file(stored, temporary, metadata={KEY: json.dumps(described)})
-        except (OSError, SafetensorError) as error:
-            raise OsasisError(f"the style cannot be written to {path}: {error}") from error
+        write_tensors(Path(path), stored, {KEY: json.dumps(described)}, what="the style")
 
     def _save_pretrained(self, save_directory: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -133,8 +133,7 @@ def _base(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> 
 
 def _joined(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -> dict[str, object]:
     """One file of ours, made of two published ones."""
-    from osasis.hub.adain import build_adain
-    from osasis.hub.lpips import build_lpips
+    from osasis.hub.joined import build_adain, build_lpips
 
     build = build_lpips if entry.kind == "lpips" else build_adain
     first, second = (obtain(known.artefact(part), given, lock, report) for part in entry.parts)
@@ -160,14 +159,14 @@ def _folder(entry: Artefact, given: Sequence[str], lock: Lock, report: Report) -
         origin = place.at
         revision, there = hub_files(place.at, held_revision(entry, place, lock))
         names = [name for name in entry.files if name in there]
-        paths = {name: from_hub(place, name, revision, report) for name in names}
+        paths = {name: from_hub(origin, name, revision, report) for name in names}
     pickled = WEIGHTS not in names and WEIGHTS in entry.files
     if pickled:
         raw = "pytorch_model.bin"
         if given:
             paths[raw] = Path(given[0]).expanduser() / raw
         elif raw in there:
-            paths[raw] = from_hub(place, raw, revision, report)
+            paths[raw] = from_hub(origin, raw, revision, report)
         if raw not in paths or not paths[raw].is_file():
             raise OsasisError(f"{origin} has neither {WEIGHTS} nor {raw}")
     if "config.json" not in names:

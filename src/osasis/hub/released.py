@@ -158,11 +158,7 @@ def _account(expected: Shapes, got: Shapes, path: Path, what: str) -> None:
 
 
 def _tensors(file: Path, prefix: str) -> dict[str, Tensor]:
-    """Float32 tensors behind `prefix`, without it.
-
-    Raises:
-        OsasisError: numbers that are not finite.
-    """
+    """Float32 tensors behind `prefix`, without it."""
     with safe_open(file, framework="pt") as opened:  # type: ignore[no-untyped-call]
         names = [k for k in opened.keys() if k.startswith(prefix)]  # noqa: SIM118
         found = {k[len(prefix) :]: opened.get_tensor(k).float() for k in names}
@@ -215,11 +211,7 @@ def _is_plain(config: Any, sizes: set[str]) -> bool:
 
 
 def _released_state(base: Base) -> dict[str, Tensor]:
-    """The DiffAE and latent network of a base under their released names.
-
-    Raises:
-        UserError: the base has parts that the released program does not know.
-    """
+    """The DiffAE and latent network of a base under their released names."""
     config = base.diffae.config
     plain = _is_plain(config.unet, SIZES) and _is_plain(config, {"unet", "encoder"})
     encoder = isinstance(config.encoder, EncoderConfig) and _is_plain(config.encoder, SIZES)
@@ -334,11 +326,7 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
 
 
 def _changes(state: dict[str, Tensor], base: Base, path: Path) -> dict[str, Tensor]:
-    """What a style changes in its base's U-Net.
-
-    Raises:
-        UserError: its encoder, which learning leaves alone, is not the base's.
-    """
+    """What a style changes in its base's U-Net."""
     before = {k: v.cpu() for k, v in base.diffae.state_dict().items()}
     for name in (k for k in before if k.startswith("encoder.")):
         difference = (state[name] - before[name]).norm()

@@ -58,7 +58,7 @@ def obtain(
     if given:
         raise UserError(
             f"none of what was given is {entry.name}: {', '.join(given)}",
-            hint=f"expected a file called {' or '.join(entry.from_names)}",
+            hint=f"expected a file called {' or '.join(entry.given_names)}",
         )
     here = known.fetched(entry.name, lock)
     if here is not None:
@@ -79,7 +79,7 @@ def obtain(
 
 def _given(entry: Artefact, text: str, report: Report, *, any_name: bool) -> Source | None:
     """What the user gave, if it can be this artefact; `any_name` trusts that it is."""
-    names = {PurePosixPath(name).name for name in (*entry.from_names, *entry.files)}
+    names = {PurePosixPath(name).name for name in (*entry.given_names, *entry.files)}
     if text.startswith(("http://", "https://")):
         name = PurePosixPath(text.split("?")[0]).name
         if name not in names and not any_name:
@@ -88,7 +88,7 @@ def _given(entry: Artefact, text: str, report: Report, *, any_name: bool) -> Sou
         return Source(from_url(text, target, _titled(entry, report)), text)
     path = Path(text).expanduser()
     if path.is_dir():
-        for name in (n for n in entry.from_names if (path / n).is_file()):
+        for name in (n for n in entry.given_names if (path / n).is_file()):
             check_inside(path / name, path)
             return Source(path / name, str(path / name))
         return None
@@ -114,7 +114,7 @@ def _download(entry: Artefact, place: Place, lock: Lock, report: Report) -> Sour
         revision = held_revision(entry, place, lock)
         if not (revision and offline()):
             revision, _ = hub_files(place.at, revision)
-        return Source(from_hub(place, place.file, revision, titled), place.at, revision)
+        return Source(from_hub(place.at, place.file, revision, titled), place.at, revision)
     address = DRIVE + place.at if place.kind == "drive" else place.at
     target = data_folder() / "downloads" / entry.name / plain_name(PurePosixPath(place.file).name)
     if not target.is_file():

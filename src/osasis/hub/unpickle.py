@@ -81,11 +81,7 @@ def _is_old(path: Path) -> bool:
 
 
 def _check_container(path: Path) -> None:
-    """Look at the file without reading its pickle.
-
-    Raises:
-        UserError: it is missing, something else than a torch file, cut off, or a bomb.
-    """
+    """Look at the file without reading its pickle."""
     if not path.is_file():
         raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     size = path.stat().st_size

@@ -15,13 +15,9 @@ _UNKNOWN = 2
 _PQ, _HLG = 16, 18
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 _WEIGHTS = {
-    "bt709": (0.2126, 0.0722),
-    "fcc": (0.30, 0.11),
-    "bt470bg": (0.299, 0.114),
-    "smpte170m": (0.299, 0.114),
-    "smpte240m": (0.212, 0.087),
-    "bt2020nc": (0.2627, 0.0593),
-}
+    "bt709": (0.2126, 0.0722), "fcc": (0.30, 0.11), "bt470bg": (0.299, 0.114),
+    "smpte170m": (0.299, 0.114), "smpte240m": (0.212, 0.087), "bt2020nc": (0.2627, 0.0593),
+}  # fmt: skip
 _FULL = 2  # AVColorRange
 _HD_LINES = 720  # players take untagged films of so many lines for BT.709, others for BT.601
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"

@@ -10,43 +10,17 @@ from pathlib import Path
 
 from osasis.errors import UserError
 from osasis.extras import install
-from osasis.imaging.load import HAS_HEIC, IMAGE_SUFFIXES, RAW_SUFFIXES
+from osasis.imaging.load import HAS_HEIC, HEIC_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 from osasis.imaging.save import mark_of
 
 STDIN = "-"
-_FILMS = frozenset(
-    [
-        ".mp4",
-        ".mov",
-        ".m4v",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mts",
-        ".m2ts",
-        ".3gp",
-        ".wmv",
-        ".mpg",
-        ".mpeg",
-    ]
-)
-_HEIC = frozenset((".heic", ".heif", ".hif"))
-_OTHER = frozenset(
-    [
-        ".avif",
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".psd",
-        ".xcf",
-        ".exr",
-        ".hdr",
-        ".tga",
-        ".pcx",
-        ".ppm",
-        ".pgm",
-    ]
-)
+_FILMS = (
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".3gp", ".wmv", ".mpg",
+    ".mpeg",
+)  # fmt: skip
+_OTHER = (
+    ".avif", ".jxl", ".jp2", ".j2k", ".psd", ".xcf", ".exr", ".hdr", ".tga", ".pcx", ".ppm", ".pgm",
+)  # fmt: skip
 # thumbnails, recycle bins and copies that other programs keep beside photos
 _NOT_ALBUMS = frozenset(
     ("@eadir", "#recycle", "@recycle", "$recycle.bin", "__macosx", "lost+found")
@@ -297,5 +271,5 @@ def _is_album(folder: Path, root: Path, passed: PassedOver) -> bool:
 
 
 def _kind_of(suffix: str) -> Kind | None:
-    kinds = {HEIC: _HEIC, RAW: RAW_SUFFIXES, FILMS: _FILMS, OTHER: _OTHER}
+    kinds = {HEIC: HEIC_SUFFIXES, RAW: RAW_SUFFIXES, FILMS: _FILMS, OTHER: _OTHER}
     return next((kind for kind, suffixes in kinds.items() if suffix in suffixes), None)

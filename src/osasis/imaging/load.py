@@ -169,11 +169,7 @@ def _decode_quietly(data: bytes, name: str, max_pixels: int) -> Photo:
 
 
 def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
-    """Open a picture by the decoders that are allowed, its pixels not decoded yet.
-
-    Raises:
-        UserError: it is none, or too large.
-    """
+    """Open a picture by the decoders that are allowed, its pixels not decoded yet."""
     try:
         if data.startswith(_JPEG):  # not through Image.open, whose limit is lower than ours
             return JpegImageFile(io.BytesIO(data))
@@ -311,11 +307,7 @@ def _several(image: Image.Image) -> list[str]:
 
 
 def _check_tile(image: Image.Image, name: str) -> None:
-    """Refuse a TIFF whose tiles are much larger than itself: a decoder makes room for a whole one.
-
-    Raises:
-        UserError: they are.
-    """
+    """Refuse a TIFF with tiles much larger than itself: a decoder makes room for a whole one."""
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     sides = [tags.get(tag, 1) for tag in _TILE_TAGS]
     if not all(isinstance(side, int) for side in sides):
@@ -325,11 +317,7 @@ def _check_tile(image: Image.Image, name: str) -> None:
 
 
 def _check_tiff(image: Image.Image, name: str) -> None:
-    """Refuse raw files, of which only a preview could be read, and planes that Pillow mixes up.
-
-    Raises:
-        UserError: it is one.
-    """
+    """Refuse raw files, of which only a preview could be read, and planes that Pillow mixes up."""
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     if _DNG_VERSION in tags or Path(name).suffix.lower() in RAW_SUFFIXES:
         raise UserError(

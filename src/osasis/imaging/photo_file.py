@@ -9,13 +9,11 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-_TOP = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x4746, 0x8298) + (
-    0x9C9B,
-    0x9C9C,
-    0x9C9D,
-    0x9C9E,
-    0x9C9F,
-)  # description, camera, resolution, software, date, artist, rating, copyright, Windows' texts
+# description, camera, resolution, software, date, artist, rating, copyright, Windows' texts
+_TOP = (
+    0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x4746, 0x8298,
+    0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
+)  # fmt: skip
 _INSIDE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _MAKER_NOTE, _COLOR_SPACE, _WIDTH, _HEIGHT = 0x927C, 0xA001, 0xA002, 0xA003
 # what Pillow's decoders raise on damaged files

@@ -61,11 +61,7 @@ def open_film(path: Path) -> Iterator[Any]:
 
 
 def _check_size(path: Path, video: Any) -> None:
-    """Refuse frames of more pixels than photos may have, and pixels that are lines.
-
-    Raises:
-        UserError: they are.
-    """
+    """Refuse frames of more pixels than photos may have, and pixels that are lines."""
     width, height, shape = video.width, video.height, float(video.sample_aspect_ratio or 1)
     if width * height * max(1.0, shape) > MAX_PIXELS or not 1 / 16 <= shape <= 16:
         raise UserError(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from osasis.base import Base
@@ -21,7 +21,7 @@ from osasis.config.controls import Controls, Fit
 from osasis.config.presets import BankConfig
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.formats.safetensors_file import write_tensors
 from osasis.imaging.load import Picture, load_image
 from osasis.imaging.squares import FACES, Squares
 from osasis.imaging.tensors import to_tensor
@@ -125,14 +125,8 @@ class DrawnBank(Bank):
         x0 = self._base.sample_x0(seeds, config.decode_steps, config.latent_steps)
         tensors = self._with_codes(x0)
         tensors |= {name: tensors[name].half() for name in ("x0", "x_t0") if name in tensors}
-        try:
-            with atomic_path(path) as temporary:
-                save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary)
-        except (OSError, SafetensorError) as error:
-            raise OsasisError(
-                f"the content bank cannot be written to {self._folder}: {error}",
-                hint="make room, or set OSASIS_CACHE to a folder that can be written",
-            ) from error
+        hint = "make room, or set OSASIS_CACHE to a folder that can be written"
+        write_tensors(path, tensors, what="the content bank", hint=hint)
 
     def _read(self, part: int) -> dict[str, Tensor]:
         path = self._path(part)

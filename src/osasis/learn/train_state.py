@@ -9,15 +9,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osasis.base import Base
 from osasis.config.presets import LearnConfig
 from osasis.device import compile_in_place
-from osasis.errors import OsasisError
-from osasis.files import atomic_path
+from osasis.formats.safetensors_file import write_tensors
 from osasis.learn.update import Student
 from osasis.models.diffae import copy_unet
 from osasis.models.muon import Muon, muon_groups
@@ -137,14 +135,8 @@ class Snapshot:
             return
         state, updates = self._kept
         metadata = {"identity": self._identity, "updates": str(updates)}
-        try:
-            with atomic_path(self._path) as temporary:
-                save_file({k: v.cpu().contiguous() for k, v in state.items()}, temporary, metadata)
-        except (OSError, SafetensorError) as error:
-            raise OsasisError(
-                f"progress cannot be written to {self._path}: {error}",
-                hint="make room there, or choose another folder with -o",
-            ) from error
+        hint = "make room there, or choose another folder with -o"
+        write_tensors(self._path, state, metadata, what="progress", hint=hint)
 
     def read(self) -> tuple[dict[str, Tensor], int] | None:
         """The state and its number of updates; None if there is none that fits."""

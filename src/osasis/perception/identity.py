@@ -117,23 +117,18 @@ class IdentitySimilarity:
     taken to lie as the photo does, and a photo to be framed like FFHQ.
 
     Attributes:
-        not_found: outputs so far in which no face was found.
-        pairs: pairs compared so far.
         found: whether a face was found in the last output.
     """
 
     def __init__(self, embedder: FaceEmbedder, faces: FindFaces | None = None) -> None:
         self.embedder = embedder
         self._faces = faces or FaceDetector(any_turn=False)
-        self.pairs = self.not_found = 0
         self.found = True
 
     def __call__(self, output: Image.Image, photo: Image.Image) -> float:
         """Compare two pictures of the same size and framing."""
         before = find_landmarks(self._faces, photo)
         after = find_landmarks(self._faces, output, before)
-        self.pairs += 1
         self.found = after.found
-        self.not_found += not after.found
         faces = align_face(output, after.points), align_face(photo, before.points)
         return float(self.embedder(faces[0]) @ self.embedder(faces[1]))

@@ -96,11 +96,7 @@ def get_embedder(
 
 
 def _clip_source(name: str) -> str:
-    """Folder or hub id of the CLIP that `name` stands for.
-
-    Raises:
-        UserError: it is no name of an embedder.
-    """
+    """Folder or hub id of the CLIP that `name` stands for."""
     kind, _, source = name.partition(":")
     if kind == "clip" and (source or name == "clip"):
         return source or CLIP_MODEL

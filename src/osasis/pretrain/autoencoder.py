@@ -76,11 +76,7 @@ def train_autoencoder(
 def _streams(
     config: AutoencoderRun, kinds: Sequence[Sequence[Entry]], part: tuple[int, int]
 ) -> list[ImageStream]:
-    """One stream per kind of image, its batches as large as its share.
-
-    Raises:
-        UserError: a share is too small for one image a batch.
-    """
+    """One stream per kind of image, its batches as large as its share."""
     shares = config.shares or (1.0,) * len(config.data)
     whole, total = config.train.batch_size, sum(shares)
     ends = [round(whole * sum(shares[:count]) / total) for count in range(len(shares) + 1)]

@@ -131,11 +131,7 @@ class AutoencoderRun:
 
 
 def _check_run(name: str, seed: int) -> None:
-    """Refuse what cannot name a file or seed a generator.
-
-    Raises:
-        UserError: it is such.
-    """
+    """Refuse what cannot name a file or seed a generator."""
     if not re.fullmatch(r"[\w][\w. -]{0,99}", name):
         raise UserError(
             f"name = {name!r:.120} cannot be the name of a file",

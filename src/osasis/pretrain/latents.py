@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.files import atomic_path, write_text
 from osasis.models.autoencoder import Autoencoder
 from osasis.models.diffae import DiffAE
 from osasis.models.encoder import ThumbnailEncoder
@@ -147,8 +147,7 @@ class LatentCache:
                 f"{folder} holds latents of other images or of another autoencoder",
                 hint="delete it, or start in a new folder with -o",
             )
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(about), encoding="utf-8")
+        write_text(path, json.dumps(about))
 
     def fill(self, processes: Processes) -> Iterator[TrainRecord]:
         """Encode what is missing.
@@ -213,8 +212,7 @@ class LatentCache:
                 ):
                     np.save(file, np.concatenate(latents))
             # written last: it says that the part is whole
-            with atomic_path(self._path(part, "json")) as temporary:
-                temporary.write_text(json.dumps(bad), encoding="utf-8")
+            write_text(self._path(part, "json"), json.dumps(bad))
         except OSError as error:
             raise OsasisError(
                 f"latents cannot be written to {self._folder}: {error}", hint="make room there"

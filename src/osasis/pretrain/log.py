@@ -19,7 +19,7 @@ from osasis.base import Base
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.sample import ddim
 from osasis.diffusion.schedule import TimestepGrid
-from osasis.files import atomic_path
+from osasis.files import write_text
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import to_images
 from osasis.models.conditioning import Conditioning
@@ -98,8 +98,7 @@ class RunLog:
         if not self._path.exists():
             return
         kept = [line for line in read_log(self._path) if _before(line, stage, images)]
-        with atomic_path(self._path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def logged(

@@ -136,11 +136,7 @@ class Space:
 def _space(
     config: PretrainConfig, device: torch.device, entries: Sequence[Entry], out: Path
 ) -> Generator[TrainRecord, None, Space]:
-    """Where `config` trains.
-
-    Raises:
-        UserError: the U-Net does not take the autoencoder's latents.
-    """
+    """Where `config` trains."""
     unet, autoencoder, regions = config.model.unet, None, None
     channels, factor = 3, 1
     borrowed = config.autoencoder.startswith(PREFIX)

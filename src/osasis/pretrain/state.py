@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.formats.safetensors_file import write_tensors
 from osasis.models.muon import Muon, muon_groups
 from osasis.models.state import optimizer_tensors, restore_optimizer
 from osasis.pretrain.config import TrainConfig
@@ -90,8 +89,7 @@ class TrainState:
             tensors |= optimizer_tensors(optimizer, f"{name}.")
         counts = {"images": self.images, "updates": self.updates, "skipped": self.skipped}
         metadata = {name: str(count) for name, count in counts.items()}
-        with atomic_path(folder / STATE) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
+        write_tensors(folder / STATE, tensors, metadata, what="the training's state")
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote.

@@ -27,35 +27,15 @@ COOKIE, HEADER = "osasis_visitor", "x-osasis-visitor"
 _COOKIE_SECONDS = 400 * 86400
 # what the page, its API and its files need; everything else of the web framework stays shut,
 # its own file server, proxy, monitor and state endpoints included
-_PAGES = frozenset(
-    {
-        "/",
-        "/config",
-        "/theme.css",
-        "/favicon.ico",
-        "/robots.txt",
-        "/manifest.json",
-        "/results.zip",
-        "/gradio_api/info",
-        "/gradio_api/upload",
-        "/gradio_api/upload_progress",
-        "/gradio_api/startup-events",
-        "/gradio_api/app_id",
-        "/gradio_api/reset",
-        "/gradio_api/cancel",
-    }
-)
+_PAGES = (
+    "/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/results.zip",
+    "/gradio_api/info", "/gradio_api/upload", "/gradio_api/upload_progress",
+    "/gradio_api/startup-events", "/gradio_api/app_id", "/gradio_api/reset", "/gradio_api/cancel",
+)  # fmt: skip
 _BELOW = (
-    "/assets/",
-    "/static/",
-    "/svelte/",
-    "/files/",
-    "/examples/",
-    "/studio.",
-    "/gradio_api/queue/",
-    "/gradio_api/call/",
-    "/gradio_api/heartbeat/",
-)
+    "/assets/", "/static/", "/svelte/", "/files/", "/examples/", "/studio.", "/gradio_api/queue/",
+    "/gradio_api/call/", "/gradio_api/heartbeat/",
+)  # fmt: skip
 UPLOAD = "/gradio_api/upload"
 _JSON_BYTES = 1_000_000  # of any other request
 _PATIENCE = 20.0  # seconds for a body, or for the next piece of an upload

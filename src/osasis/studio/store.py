@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.files import write_text
 from osasis.studio.config import Limits
 
 RECORD = "item.json"
@@ -150,8 +150,7 @@ class Visitor:
 
     def _record(self, item: Item) -> None:
         record = {"kind": item.kind, "name": item.name, "created": item.created, "data": item.data}
-        with atomic_path(item.file(RECORD)) as temporary:
-            temporary.write_text(json.dumps(record), encoding="utf-8")
+        write_text(item.file(RECORD), json.dumps(record))
 
 
 class Store:

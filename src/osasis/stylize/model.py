@@ -214,11 +214,7 @@ def styled_model(
 
 
 def _wardrobe(style: Style, base: Base) -> Wardrobe | None:
-    """The style's wardrobe on the base's device; None where it has none.
-
-    Raises:
-        UserError: its numbers do not fit the base's latents.
-    """
+    """The style's wardrobe on the base's device; None where it has none."""
     if style.manifest.config.critic != "regions":
         return None
     tensors = {k: v.to(base.device) for k, v in style.tensors.items()}

@@ -76,21 +76,3 @@ class Steady:
             result += share[..., None] * (carry(shown, flow) - result)
         self._past = before, result
         return np.rint(result.clip(0, 255)).astype(np.uint8)
-
-
-def flicker(frames: list[np.ndarray], inputs: list[np.ndarray]) -> float:
-    """Mean absolute difference between consecutive frames after the motion is taken out.
-
-    Each frame is compared with the one before, carried along the optical flow of the inputs; in
-    gray levels, 0 to 255, over all pixels and channels.
-
-    Args:
-        frames: (H, W, 3) uint8, what is judged.
-        inputs: (H, W, 3) uint8, what they were made from; given twice, the inputs' own flicker.
-    """
-    total = []
-    for i in range(1, len(frames)):
-        flow = motion(to_gray(inputs[i]), to_gray(inputs[i - 1]))
-        carried = carry(frames[i - 1].astype(np.float32), flow)
-        total.append(float(np.abs(frames[i] - carried).mean()))
-    return float(np.mean(total)) if total else 0.0
