@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def room(module: str) -> str:
 def test_every_room_has_a_floor() -> None:
     rooms = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/*.py")}
     assert rooms == set(HEIGHT)
+
+
+def test_the_document_has_the_rooms_in_this_order() -> None:
+    text = (PACKAGE.parents[1] / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (`.*?) \|", text.partition("## Choices")[0], re.MULTILINE)
+    names = [name.strip("`/") for row in listed for name in re.findall(r"`\w+/?`", row)]
+    known = [name for name in names if name in HEIGHT]
+    assert known == sorted(known, key=HEIGHT.__getitem__)
+    assert {room for floor in FLOORS[1:-1] for room in floor} <= set(known)
 
 
 def test_no_import_runs_up() -> None:

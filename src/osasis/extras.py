@@ -20,7 +20,7 @@ def install(extra: str) -> str:
 
 
 def _origin() -> str:
-    """What pip wrote down of where osasis came from; empty for an index, or where nobody knows."""
+    """Where pip says osasis came from; empty for an index, or where that is unknown."""
     try:
         return distribution("osasis").read_text("direct_url.json") or ""
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever finds half of one, and telling them apart by content."""
+"""Writing files whole or not at all, and hashes of their content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def snapshot_file(output: Path) -> Path:
 
 
 def silent(phase: str, done: int, total: int) -> None:
-    """A `Report` that nobody sees."""
+    """A `Report` that does nothing."""
 
 
 def sha256(path: Path, report: Report = silent) -> str:
@@ -63,7 +63,7 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        if not replace:  # nobody else can make it between this and the next line
+        if not replace:  # another process cannot make it between this line and the next
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         temporary.replace(path)
     finally:

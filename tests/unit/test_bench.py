@@ -144,7 +144,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 
 def test_a_share_of_the_peak_does_not_fall_while_other_programs_run() -> None:
-    busy = Measured("a", 0, "", 0, seconds=[8.0], cpu_seconds=[2.0], flops=6)
+    busy = Measured("a", 0, seconds=[8.0], cpu_seconds=[2.0], flops=6)
     assert busy.flops_per_second == 3
     assert replace(busy, on_cpu=False).flops_per_second == 6 / 8
 

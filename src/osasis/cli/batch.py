@@ -69,7 +69,7 @@ def batch(
           on the cluster this machine belongs to; one worker per GPU
 
     Run the same command again and only what is not done is done; a photo is known
-    by its id, not by its content. Ctrl-C loses at most the batches under work.
+    by its id, not by its content. Ctrl-C loses at most the batches in progress.
     Photos that fail, and those that kill their worker twice, are set aside in
     out/failed/*.parquet with the reason, and are not tried again unless
     --retry-failed says so; the exit status is 1 as long as there are any. Up to

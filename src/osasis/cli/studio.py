@@ -48,7 +48,7 @@ def studio(
 
     Examples:
       osasis studio
-          then open http://127.0.0.1:7860; nobody but this machine can
+          then open http://127.0.0.1:7860; only this machine can connect
       osasis studio --port 8080 --data /srv/osasis
       OSASIS_STUDIO_PASSWORD=secret osasis studio --host 0.0.0.0
           for others too, with a password; see docs/STUDIO.md for a server behind a

@@ -53,7 +53,7 @@ def _mean_and_root(x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
     return mean, centred
 
 
-SET_RESAMPLES = 200  # of the Frechet distance, whose resamples are dear
+SET_RESAMPLES = 200  # of the Frechet distance, whose resamples take long
 CONFIDENCE = 0.95
 
 

@@ -128,7 +128,7 @@ _LOOKS = (
 
 
 def _looks_like(path: Path) -> tuple[str, str] | None:
-    """What a file is that is none of ours, and what to do with it; None where nobody knows."""
+    """What a file of another kind is, and what to do with it; None where that is unknown."""
     try:
         with path.open("rb") as file:
             head = file.read(512)

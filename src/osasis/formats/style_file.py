@@ -46,7 +46,8 @@ class StyleManifest:
         updates: updates made.
         version: version of osasis that wrote it.
         config: the whole configuration, grids included.
-        content: what it was learned on: "drawn" photos, or how many of whose pixels' hash.
+        content: "drawn" (photos of the base), or how many photos were given and a hash of their
+            pixels.
     """
 
     name: str

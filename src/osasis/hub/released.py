@@ -43,7 +43,7 @@ SIZES = {
     "time_dim", "z_dim", "dropout",
 }  # fmt: skip
 DDPM_SIZES = {"out_channels", "head_channels"}
-# what a trainer keeps beside the weights, and nobody needs afterwards
+# what a trainer keeps beside the weights, of no use afterwards
 BOOKKEEPING = ("optimizer_states/", "lr_schedulers/", "callbacks/", "loops/", "hyper_parameters/")
 LISTED = 10  # names of each kind in a list of differences
 SAME = 2e-3  # largest relative difference at which two networks count as the same one

@@ -37,7 +37,7 @@ def save_image(
     kept: Kept = Kept(),
     replace: bool = True,
 ) -> None:
-    """Write a picture in the format its suffix names; nobody ever finds half a file.
+    """Write a picture in the format its suffix names, whole or not at all.
 
     Args:
         image, metadata, kept: see `encode_image`.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from osasis.errors import OsasisError, UserError
 
 T = TypeVar("T")
-# one process may be done long before another: nobody gives up waiting
+# one process may be done long before another: none gives up waiting
 _PATIENCE = timedelta(days=30)
 
 

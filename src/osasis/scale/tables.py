@@ -20,7 +20,7 @@ _TEMPORARY = ".tmp"
 class Tables:
     """The tables `results` (id, image, key) and `failed` (id, reason, hint) of an output folder.
 
-    Beside them, while a job runs, a note of each batch under work: what a worker that died was at.
+    Beside them, while a job runs, a note of each batch in progress: what a worker died at.
 
     A table is named by the photos it holds: a batch that is done a second time, because its worker
     died before it could say so, replaces its own table and doubles nothing.
@@ -72,7 +72,7 @@ class Tables:
             raise self._unwritable(error) from error
 
     def close_job(self) -> None:
-        """Remove the notes of what was under work.
+        """Remove the notes of what was in progress.
 
         Raises:
             OsasisError: they cannot be removed.
@@ -85,7 +85,7 @@ class Tables:
             raise self._unwritable(error) from error
 
     def note(self, batch: Sequence[str], suspects: Sequence[str]) -> None:
-        """Write down that the photos `batch` are under work, and which of them are suspected.
+        """Write down that the photos `batch` are in progress, and which of them are suspected.
 
         Raises:
             OsasisError: it cannot be written.

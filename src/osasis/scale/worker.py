@@ -22,7 +22,7 @@ from osasis.scale.tables import FAILED, RESULTS, Tables, are_in, id_hashes
 from osasis.stylize.batch import BatchRunner, Outcome, Task
 
 FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
-_DEADLY = "the worker died twice while this photo was under work"
+_DEADLY = "the worker died twice while it redrew this photo"
 _DEADLY_HINT = "look at the photo; if memory was short, --batch-size 1 and --retry-failed"
 
 
@@ -140,7 +140,7 @@ class Worker:
     def _guarded(
         self, runner: BatchRunner, tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Outcome]]:
-        """What becomes of each task, with a note of it while it is under work."""
+        """What becomes of each task, with a note of it while it is redrawn."""
         if not tasks:
             return
         names = [str(task.path) for task in tasks]

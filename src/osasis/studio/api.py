@@ -29,7 +29,7 @@ def visitor_of(service: Service, request: gr.Request | Request) -> Visitor:
     """Who asks; the gate has put the visitor's secret into the request's state.
 
     Raises:
-        UserError: nobody is known.
+        UserError: the visitor is unknown.
     """
     inner = request.request if isinstance(request, gr.Request) else request
     state = inner.state if inner is not None else None

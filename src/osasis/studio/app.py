@@ -17,7 +17,7 @@ SESSIONS = 300
 
 
 def _prepare(uploads: Path) -> None:
-    """Tell Gradio where uploads go, and to call nobody; it reads this when it is imported."""
+    """Tell Gradio where uploads go, and to send no reports; it reads this when it is imported."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # of a monitor that is shut: what it keeps, and after how many events it adds that up

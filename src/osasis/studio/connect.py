@@ -30,7 +30,7 @@ class Clicks:
         self._service = service
 
     def photos(self, visitor: Visitor, files: Sequence[str]) -> tuple[Chosen, list[str]]:
-        """Photos were dropped: those that can be read are kept, the others told of."""
+        """Photos were dropped: those that can be read are kept, the others reported."""
         problems = []
         most = self._service.limits.photos
         for file in files[:most]:
@@ -153,7 +153,7 @@ class Answers(LRUCache[str, Any]):
     """What Gradio's queue has to say to pages and calls; the least used goes first.
 
     Args:
-        events: ids of the events of each, which Gradio keeps for ever where nobody collects.
+        events: ids of the events of each, which Gradio keeps for ever where they are not collected.
     """
 
     def __init__(self, events: dict[str, set[str]]) -> None:

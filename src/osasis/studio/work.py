@@ -76,7 +76,7 @@ class Studio:
         self.example = face_crop(load_image(assets() / "photos" / EXAMPLE_PHOTO))
 
     def stylize(self, visitor: Visitor, photos: Sequence[str], settings: Settings) -> Steps:
-        """Redraw photos; a photo that fails is told of, the others are done."""
+        """Redraw photos; a photo that fails is reported, the others are done."""
         yield Step("redrawing", 0, len(photos))
         styles = self._styles(visitor, settings)
         stylizer = self._stylizer(styles, settings)
