@@ -13,6 +13,7 @@ from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.regions import REGIONS
 from osasis.stylize.decode import seen_small
+from osasis.stylize.light import region_light
 from osasis.stylize.model import styled_model
 from osasis.stylize.smooth import NOISE, smooth_flat_places, without_lattice
 from osasis.stylize.stylizer import Stylizer
@@ -83,6 +84,17 @@ def test_eyes_stay_near_the_photos_in_a_style_without_a_face(base: Base, face: T
         drawn = model.held_to_photo(x0 + 1, x0, maps) - x0
         assert (float(drawn[0, 0, row, column]) < 0.5) is held, name
         assert float(drawn[0, 0, 0, 0]) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["renoir_seashore", "goya_josefa"])
+def test_teeth_stay_lighter_than_lips(base: Base, face: Tensor, name: str) -> None:
+    maps = base.region_maps(base.to_x0(face))
+    teeth, lips = REGIONS.index("teeth"), REGIONS.index("mouth")
+    assert maps[:, teeth].mean() > 0.002  # the astronaut smiles
+    result = Stylizer(base, load_style(name)).redraw_squares(face)
+    before, after = region_light(face, maps)[0], region_light(result, maps)[0]
+    assert before[teeth] > before[lips]
+    assert after[teeth] > after[lips]
 
 
 def test_strength_0_smooths_nothing(base: Base, face: Tensor) -> None:

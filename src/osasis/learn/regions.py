@@ -172,15 +172,14 @@ class Wardrobe:
     def unsaid(self, maps: Tensor) -> Tensor:
         """How much of each place in results stays as dressed, (B, 1, H, W) in [0, `HELD`].
 
-        0 for a style with a face. One without would paint its lights and lines into eyes and
-        mouths.
+        Of a photo's face by a style without one, which would paint its lights and lines into eyes
+        and mouths; of teeth by every style: closed lips say nothing of them.
         """
-        places = share_of(maps, _PARTS)
         if self.face:
-            return torch.zeros_like(places)
-        # two cells around them, with soft edges: regions are not exact
-        wide = F.max_pool2d(places, 5, 1, 2)
-        return HELD * F.avg_pool2d(F.pad(wide, (2, 2, 2, 2), mode="replicate"), 5, 1)
+            return HELD * _soft(share_of(maps, (TEETH,)), 1)
+        # two cells around them: regions are not exact
+        wide = F.max_pool2d(share_of(maps, _PARTS), 5, 1, 2)
+        return HELD * _soft(wide, 2)
 
     def dress(self, x0: Tensor, maps: Tensor) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
@@ -208,6 +207,8 @@ class Wardrobe:
             mean = mean + (OWN_TONE + (BORROWED_TONE - OWN_TONE) * borrowed) * own
             std = std * (found.std / std).pow(borrowed / 2)
         gain = (std / (found.std + QUIET)).clamp_max(LARGEST_GAIN)
+        if self.face:
+            gain[:, TEETH] = gain[:, TEETH].clamp_min(1)  # as far from skin as they were
         offset = mean - found.mean * gain
         gains = torch.einsum("brhw,brc->bchw", soft, gain)
         return x0 * gains + torch.einsum("brhw,brc->bchw", soft, offset)
@@ -243,6 +244,12 @@ class Wardrobe:
         if borrowed.shape != mean.shape[:1]:
             raise ValueError(f"borrowed regions of shape {tuple(borrowed.shape)}")
         return Wardrobe(Statistics(mean, std), len(mean) > 1, usual, borrowed)
+
+
+def _soft(places: Tensor, cells: int) -> Tensor:
+    """Means over so many cells to each side."""
+    padded = F.pad(places, (cells,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * cells + 1, 1)
 
 
 HALF_A_CELL = 0.5
