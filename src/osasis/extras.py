@@ -1,4 +1,4 @@
-"""Optional packages: the command that installs them, by how osasis itself was installed."""
+"""Optional packages, and the command that installs them, by how osasis itself was installed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,32 @@ import json
 import shlex
 import sys
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from osasis.errors import UserError
+
+
+def need(module: str, what: str, extra: str, hint: str = "") -> Any:
+    """A module of an extra, such as "av" of "film".
+
+    Args:
+        what: needs it, for the message.
+        hint: what to run besides.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        message = (
+            f"{what} needs the package {package}, which is not installed, or not whole: {error}"
+        )
+        raise UserError(message, hint=f"{install(extra)}{hint}") from error
 
 
 @lru_cache

@@ -6,13 +6,12 @@ import difflib
 import json
 import os
 import re
-import tomllib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from osasis.config.tables import from_table, parsed, typed
+from osasis.config.tables import from_table, parsed, read_toml, typed
 from osasis.errors import OsasisError, UserError
 from osasis.files import write_text
 
@@ -127,10 +126,7 @@ def data_folder() -> Path:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, stamp: float) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"the registry {path} cannot be read: {error}") from error
+    return read_toml(path)
 
 
 def registry() -> dict[str, Any]:

@@ -29,22 +29,23 @@ def paintings() -> dict[str, Path]:
     return {path.stem: path for path in sorted((assets() / "styles").glob("*.webp"))}
 
 
+def _tables(folder: str) -> dict[str, Path]:
+    return {path.stem: path for path in sorted((assets().parent / folder).glob("*.toml"))}
+
+
 def configs() -> dict[str, Path]:
     """Pretraining configurations that come with the package, by name."""
-    folder = assets().parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return _tables("configs")
 
 
 def autoencoder_configs() -> dict[str, Path]:
     """Configurations of `osasis pretrain autoencoder` that come with the package, by name."""
-    folder = assets().parent / "configs" / "autoencoder"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return _tables("configs/autoencoder")
 
 
 def experiments() -> dict[str, Path]:
     """Evaluations that come with the package, by name."""
-    folder = assets().parent / "experiments"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return _tables("experiments")
 
 
 def list_styles() -> list[Path]:

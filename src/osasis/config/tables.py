@@ -181,6 +181,22 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     raise UserError(f"{name} must be {wanted}, got {value!r:.60}")
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
+        raise UserError(f"{path} cannot be read, it is not TOML: {error}") from error
+
+
 def parsed(text: str | bytes, name: str) -> Any:
     """JSON, of tables and lists at most `MAX_DEPTH` deep.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from osasis.config.tables import Checked, Range, from_table
+from osasis.config.tables import Checked, Range, from_table, read_toml
 from osasis.errors import UserError
 
 # key that says what a method is -> the other keys it may have
@@ -145,7 +144,7 @@ def load_evaluation(
     Raises:
         UserError: it cannot be read, lacks something, or says something unknown.
     """
-    raw = from_table(_File, _read(path), where=str(path))
+    raw = from_table(_File, read_toml(path), where=str(path))
     here = path.parent
     places = (
         dict(styles)
@@ -188,15 +187,6 @@ def load_evaluation(
         bootstrap=raw.bootstrap,
         among=tuple(among) or tuple(here / place for place in raw.among),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
-        raise UserError(f"{path} is not TOML: {error}") from error
 
 
 def _method(entry: Mapping[str, Any], here: Path, path: Path) -> Method:

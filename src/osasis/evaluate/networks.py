@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from osasis.config import artefacts
 from osasis.errors import UserError
-from osasis.extras import install
+from osasis.extras import need
 from osasis.perception.clip import quiet
 
 
@@ -127,10 +126,7 @@ def load_hub_model(folder: Path, kind: str, artefact: str, **options: Any) -> An
     Raises:
         UserError: `transformers` is not installed, or the folder holds no such network.
     """
-    try:
-        transformers = importlib.import_module("transformers")
-    except ImportError as error:
-        raise UserError(f"{kind} needs the package transformers", hint=install("clip")) from error
+    transformers = need("transformers", kind, "clip")
     try:
         with quiet(transformers):
             model, report = getattr(transformers, kind).from_pretrained(

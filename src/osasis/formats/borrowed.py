@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from osasis.errors import UserError
-from osasis.extras import install
+from osasis.extras import need
 from osasis.formats.card import names_repository
 from osasis.formats.huggingface import hub_folder
 from osasis.models.autoencoder import FACTOR, Autoencoder, Borrowed
@@ -107,12 +106,7 @@ def _halves(folder: Path, source: str) -> tuple[nn.Module, nn.Module]:
 
 
 def _network(folder: Path, source: str, kind: str) -> Any:
-    try:
-        diffusers = importlib.import_module("diffusers")
-    except ImportError as error:
-        raise UserError(
-            f"{source} needs the package diffusers: {error}", hint=install("diffusers")
-        ) from error
+    diffusers = need("diffusers", source, "diffusers")
     try:
         with quiet(diffusers):
             # never a pickle

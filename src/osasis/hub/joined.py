@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from osasis.errors import OsasisError, UserError
+from osasis.errors import UserError
+from osasis.evaluate.networks import read_weights
 from osasis.evaluate.peers.adain import AdainNetworks
 from osasis.formats.safetensors_file import write_tensors
 from osasis.hub.unpickle import unpickle
@@ -32,8 +31,8 @@ def build_lpips(vgg: Path, heads: Path, output: Path) -> None:
         OsasisError: a file is refused, or cannot be written.
     """
     with unpickle(heads, before_zip=True) as read:
-        weights = {k.replace(".model.1.", "."): v for k, v in _load(read.path).items()}
-    weights |= {k: v for k, v in _load(vgg).items() if k.startswith("features.")}
+        weights = {k.replace(".model.1.", "."): v for k, v in read_weights(read.path).items()}
+    weights |= {k: v for k, v in read_weights(vgg).items() if k.startswith("features.")}
     what = f"{vgg.name} and {heads.name} are not VGG16 and LPIPS v0.1"
     _write(output, weights, vgg_shapes(LAYERS), what, torch.float32)
 
@@ -79,14 +78,7 @@ def _write(
 def _in_order(path: Path) -> list[Tensor]:
     """Weight and bias of every layer, first to last: names there are the layers' numbers."""
     with unpickle(path, before_zip=True) as read:
-        tensors = load_file(read.path)
+        tensors = read_weights(read.path)
     layers = {name: name.split(".")[0] for name in tensors}
     order = {name: int(layer) if layer.isdigit() else -1 for name, layer in layers.items()}
     return [tensors[k] for k in sorted(tensors, key=lambda k: (order[k], not k.endswith("weight")))]
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise OsasisError(f"{path.name} is not a safetensors file: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from osasis.errors import OsasisError, UserError
-from osasis.extras import install
+from osasis.extras import need
 from osasis.files import atomic_path
 from osasis.imaging.film_colors import Colors, from_rgb, pixel_format, to_rgb, tone_mapped
 from osasis.imaging.load import MAX_PIXELS
@@ -28,12 +28,7 @@ def require_av() -> ModuleType:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(
-            f"films need PyAV: {error}", hint=f"install it with: {install('film')}"
-        ) from error
+    av: ModuleType = need("av", "a film", "film")
     return av
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from osasis.config.artefacts import fetched_repository
 from osasis.errors import UserError
-from osasis.extras import install
+from osasis.extras import install, need
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 _FETCH = "osasis models fetch clip-vit-b32"
@@ -57,7 +57,7 @@ class ClipEmbedder:
         self.source = locate(source)
         self.name = "clip" if self.source == CLIP_MODEL else f"clip:{self.source}"
         self.release_preprocessing = release_preprocessing
-        self._transformers = _import_transformers()
+        self._transformers = need("transformers", "CLIP", "clip", f", then {_FETCH} (about 605 MB)")
         self._model = _load_model(self._transformers, self.source, device)
         self._tokenizer: Any = None
         self.dim = int(self._model.config.projection_dim)
@@ -148,16 +148,6 @@ def locate(source: str | Path) -> str:
             f"{CLIP_MODEL}",
         )
     return text
-
-
-def _import_transformers() -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise UserError(
-            "CLIP needs the package transformers, which is not installed",
-            hint=f"{install('clip')}, then {_FETCH} (about 605 MB)",
-        ) from error
 
 
 def _load_model(transformers: Any, source: str, device: torch.device | None) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from osasis.config.catalogue import configs
-from osasis.config.tables import Checked, Range, from_table
+from osasis.config.tables import Checked, Range, from_table, read_toml
 from osasis.errors import UserError
 from osasis.formats.safetensors_file import MAX_NUMBER, check_sizes
 from osasis.models.autoencoder import FACTOR, AutoencoderConfig
@@ -143,12 +142,9 @@ def _check_run(name: str, seed: int) -> None:
 
 def _read(path: Path, *, nested: bool = False) -> dict[str, Any]:
     """A file's tables; `extends = "OTHER"` starts from OTHER.toml beside it."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"no configuration at {path}") from error
-    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are ValueErrors
-        raise UserError(f"{path} is not TOML that can be read: {error}") from error
+    if not path.is_file():
+        raise UserError(f"no configuration at {path}")
+    raw = read_toml(path)
     parent = raw.pop("extends", None)
     if parent is None:
         return raw

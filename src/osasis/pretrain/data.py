@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import tarfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
 from osasis.errors import OsasisError, UserError
-from osasis.extras import install
+from osasis.extras import need
 from osasis.imaging.load import IMAGE_SUFFIXES, MAX_BYTES, decode_image, read_regular
 from osasis.imaging.tensors import fit_square
 from osasis.threads import cores
@@ -154,13 +153,7 @@ def _index_hub(text: str) -> list[HubEntry]:
         raise UserError(
             f"{text} has unknown options {unknown}", hint="known: split, config, column"
         )
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError as error:
-        raise UserError(
-            "Hugging Face data sets need the package datasets, which is not installed",
-            hint=install("pretrain"),
-        ) from error
+    datasets = need("datasets", name, "pretrain")
     try:
         rows = datasets.load_dataset(
             name, options.get("config"), split=options.get("split", "train")

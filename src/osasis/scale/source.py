@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
-from osasis.extras import install
+from osasis.extras import need
 from osasis.imaging.load import IMAGE_SUFFIXES
 
 
@@ -23,13 +23,7 @@ def import_ray_data() -> Any:
         UserError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        return importlib.import_module("ray.data")
-    except ImportError as error:
-        raise UserError(
-            "batches over a cluster need Ray, which is not installed",
-            hint=install("ray"),
-        ) from error
+    return need("ray.data", "a batch over a cluster", "ray")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from osasis.errors import OsasisError, UserError
-from osasis.extras import install
+from osasis.errors import OsasisError
+from osasis.extras import need
 from osasis.hub.download import unusable_proxies
 from osasis.studio.config import StudioConfig
 
@@ -35,14 +35,7 @@ def import_gradio(uploads: Path) -> Any:
     _prepare(uploads)
     for name in unusable_proxies():  # Gradio would not start; a page of one's own needs none
         del os.environ[name]
-    try:
-        import gradio
-    except ImportError as error:
-        raise UserError(
-            f"the studio needs Gradio: {error}",
-            hint=install("studio"),
-        ) from error
-    return gradio
+    return need("gradio", "the studio", "studio")
 
 
 def build_app(service: Any) -> Any:
