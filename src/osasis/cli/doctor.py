@@ -37,7 +37,7 @@ EXTRAS = {
     "heic": {"pillow-heif": "pillow_heif"},
     "pretrain": {"accelerate": "accelerate", "datasets": "datasets", "tensorboard": "tensorboard"},
     "ray": {"ray": "ray.data"},
-    "studio": {"gradio": "gradio"},
+    "studio": {"gradio": "gradio", "jinja2": "jinja2"},
 }
 BASE = "faces-256"
 
