@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from osasis.models.windows import blended
+from osasis.models.windows import blended, in_tiles, scaled
 
 FACTOR = 8  # pixels along a side of one latent
 TILE = 64  # latents along a side that are encoded or decoded at once
@@ -167,12 +166,14 @@ class Autoencoder(nn.Module):
             raise ValueError(f"pictures must have sides of a multiple of {FACTOR}, got {size}")
 
         def encode(rows: slice, columns: slice) -> Tensor:
-            return self.normalise(self.encoder(pictures[:, :, _pixels(rows), _pixels(columns)]))
+            return self.normalise(
+                self.encoder(pictures[:, :, scaled(rows, FACTOR), scaled(columns, FACTOR)])
+            )
 
         height, width = (side // FACTOR for side in pictures.shape[2:])
         if isinstance(self.config, Borrowed):
             return blended(encode, height, width, TILE)
-        return _in_tiles(encode, height, width, _reach(self.config.blocks[::-1]), 1)
+        return in_tiles(encode, height, width, TILE, _reach(self.config.blocks[::-1]))
 
     def decode(self, x0: Tensor) -> Tensor:
         """Pictures (B, 3, 8h, 8w), about [-1, 1], of normalised latents (B, C, h, w)."""
@@ -184,7 +185,7 @@ class Autoencoder(nn.Module):
         height, width = x0.shape[2:]
         if isinstance(self.config, Borrowed):
             return blended(decode, height, width, TILE, FACTOR)
-        return _in_tiles(decode, height, width, _reach(self.config.decoder_blocks), FACTOR)
+        return in_tiles(decode, height, width, TILE, _reach(self.config.decoder_blocks), FACTOR)
 
     def stored(self) -> dict[str, Tensor]:
         """What a file keeps of it: of a borrowed one the linear map."""
@@ -227,37 +228,3 @@ def _reach(coarse_to_fine: tuple[int, ...]) -> int:
     eighth, quarter, half = coarse_to_fine
     pixels = FACTOR * (2 * eighth + 1) + 4 * 2 * quarter + 2 * (2 * half + 1)
     return -(-pixels // FACTOR)
-
-
-def _pixels(latents: slice) -> slice:
-    return slice(FACTOR * latents.start, FACTOR * latents.stop)
-
-
-def _in_tiles(
-    work: Callable[[slice, slice], Tensor], height: int, width: int, margin: int, scale: int
-) -> Tensor:
-    """`work` on tiles of latents (rows, columns) with a margin, put together without it.
-
-    Args:
-        scale: places of a result along a side of one latent.
-    """
-    if max(height, width) <= TILE:
-        return work(slice(0, height), slice(0, width))
-    rows = []
-    for top in range(0, height, TILE):
-        row = []
-        for left in range(0, width, TILE):
-            down, core_y = _with_margin(top, height, margin)
-            across, core_x = _with_margin(left, width, margin)
-            result = work(down, across)
-            y, x = (slice(scale * c.start, scale * c.stop) for c in (core_y, core_x))
-            row.append(result[:, :, y, x])
-        rows.append(torch.cat(row, dim=3))
-    return torch.cat(rows, dim=2)
-
-
-def _with_margin(start: int, length: int, margin: int) -> tuple[slice, slice]:
-    """A tile with its margin, and where in that the tile lies."""
-    stop = min(start + TILE, length)
-    first = max(0, start - margin)
-    return slice(first, min(length, stop + margin)), slice(start - first, stop - first)
