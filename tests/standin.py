@@ -24,22 +24,33 @@ QUOTA_PAGE = b"""<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded
 # the released layout at a size that tests can afford
 SMALL = """
 [architectures.small]
+latent = { z_dim = 64, hidden = 48, num_layers = 3 }
+
+[architectures.small.diffae.unet]
 image_size = 32
 channels = 32
 channel_mult = [1, 2]
-encoder_mult = [1, 2]
 num_res_blocks = 1
 attention_resolutions = [16]
 time_dim = 64
 z_dim = 64
-latent_hidden = 48
-latent_layers = 3
 
-[architectures.small.ddpm]
+[architectures.small.diffae.encoder]
+image_size = 32
 channels = 32
 channel_mult = [1, 2]
 num_res_blocks = 1
 attention_resolutions = [16]
+z_dim = 64
+
+[architectures.small.ddpm]
+image_size = 32
+channels = 32
+channel_mult = [1, 2]
+num_res_blocks = 1
+attention_resolutions = [16]
+time_dim = 128
+out_channels = 6
 head_channels = 32
 """
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter, Token
 
 from osasis.config.controls import Blending, Drawing, Editing, Fit, Fitting
-from osasis.config.tables import MOST, Range
+from osasis.config.tables import Range
 from osasis.errors import UserError
 
 T = TypeVar("T")
@@ -28,25 +28,21 @@ __all__ = ["Fit", "Range"]  # for cyclopts, which looks up here what inherited f
 DEFAULT_BASE = "faces-256"
 
 
-def _positive(kind: Any, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"{value} is not a whole number of 1 or more")
+def within(low: float = 0, high: float = math.inf) -> Callable[[Any, float | None], None]:
+    """A validator of numbers from `low` to `high`."""
+    allowed = Range(low, high)
+
+    def check(kind: Any, value: float | None) -> None:
+        if value is not None and (problem := allowed.problem(value)):
+            raise ValueError(problem)
+
+    return check
 
 
-def _amount(kind: Any, value: float | None) -> None:
-    if value is not None and not 0 <= value <= MOST:
-        raise ValueError(f"{value} is not a number of 0 or more, at most {MOST:g}")
-
-
-def _share(kind: Any, value: float | None) -> None:
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"{value} does not lie between 0 and 1")
-
-
-Positive = Annotated[int, Parameter(validator=_positive, metavar="N")]
-Whole = Annotated[int, Parameter(validator=_amount, metavar="N")]
-Amount = Annotated[float, Parameter(validator=_amount)]
-Share = Annotated[float, Parameter(validator=_share)]
+Positive = Annotated[int, Parameter(validator=within(1), metavar="N")]
+Whole = Annotated[int, Parameter(validator=within(), metavar="N")]
+Amount = Annotated[float, Parameter(validator=within())]
+Share = Annotated[float, Parameter(validator=within(0, 1))]
 Device = Annotated[
     str | None,
     Parameter(

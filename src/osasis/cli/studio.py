@@ -5,25 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from osasis.cli.options import DEFAULT_BASE, Amount, BaseName, Device, make_writable
+from osasis.cli.options import DEFAULT_BASE, Amount, BaseName, Device, make_writable, within
 from osasis.errors import UserError
 
 PASSWORD = "OSASIS_STUDIO_PASSWORD"
 
 
-def _is_port(kind: Any, value: int) -> None:
-    if not 1 <= value <= 65535:
-        raise ValueError(f"{value} is no port, 1 to 65535")
-
-
 def studio(
     *,
     host: str = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=_is_port)] = 7860,
+    port: Annotated[int, Parameter(validator=within(1, 65535))] = 7860,
     data: Path | None = None,
     password_file: Path | None = None,
     domain: list[str] | None = None,

@@ -15,6 +15,7 @@ from osasis._version import __version__
 from osasis.base import Base
 from osasis.config.artefacts import registry
 from osasis.config.presets import RELEASE
+from osasis.config.tables import from_table
 from osasis.device import shapes_only
 from osasis.errors import OsasisError, UserError
 from osasis.files import atomic_path
@@ -80,35 +81,8 @@ def architecture(name: str) -> Architecture:
     known = registry()["architectures"]
     if name not in known:
         raise UserError(f"no architecture {name!r}: there are {', '.join(known)}")
-    try:
-        raw = dict(known[name])
-        ddpm = dict(raw["ddpm"])
-        shared = {key: raw[key] for key in ("image_size", "channels", "num_res_blocks", "z_dim")}
-        attention = tuple(raw["attention_resolutions"])
-        unet = UNetConfig(
-            channel_mult=tuple(raw["channel_mult"]),
-            attention_resolutions=attention,
-            time_dim=raw["time_dim"],
-            dropout=raw.get("dropout", 0.0),
-            **shared,
-        )
-        encoder = EncoderConfig(
-            channel_mult=tuple(raw["encoder_mult"]), attention_resolutions=attention, **shared
-        )
-        latent = LatentNetConfig(raw["z_dim"], raw["latent_hidden"], raw["latent_layers"])
-        unconditional = UNetConfig(
-            image_size=raw["image_size"],
-            channels=ddpm["channels"],
-            channel_mult=tuple(ddpm["channel_mult"]),
-            num_res_blocks=ddpm["num_res_blocks"],
-            attention_resolutions=tuple(ddpm["attention_resolutions"]),
-            time_dim=4 * ddpm["channels"],
-            out_channels=6,
-            head_channels=ddpm["head_channels"],
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the architecture {name!r} in the registry is wrong: {error}") from error
-    return Architecture(DiffAEConfig(unet, encoder), latent, unconditional)
+    where = f"the architecture {name!r} in the registry"
+    return from_table(Architecture, known[name], where=where)
 
 
 def base_bytes(family: Architecture) -> int:

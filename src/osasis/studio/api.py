@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -105,21 +107,19 @@ def _given(path: str | None) -> str:
     return path
 
 
-class told:
+@contextmanager
+def told() -> Iterator[None]:
     """Turns our errors into ones that the page shows; others stay what they are."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OsasisError):
-            text = ". ".join(filter(None, [str(error), error.hint]))
-            raise gr.Error(plain(text), print_exception=False) from None
+    try:
+        yield
+    except OsasisError as error:
+        text = ". ".join(filter(None, [str(error), error.hint]))
+        raise gr.Error(plain(text), print_exception=False) from None
 
 
 def plain(text: str) -> str:
     """A message as text: the page would take it for HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escape(text, quote=False)
 
 
 class _Sink(io.RawIOBase):
