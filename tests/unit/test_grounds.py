@@ -97,6 +97,15 @@ def test_teeth_stay_lighter_than_lips(base: Base, face: Tensor, name: str) -> No
     assert after[teeth] > after[lips]
 
 
+def test_a_person_up_to_the_waist_keeps_teeth(base: Base) -> None:
+    person = to_tensor(load_image(assets() / "photos" / "astronaut.png").resize((800, 800)))
+    around_face = (..., slice(0, 256), slice(224, 480))
+    maps = base.region_maps(base.to_x0(person[around_face]))
+    result = Stylizer(base, load_style("renoir_seashore")).redraw_squares(person)
+    light = region_light(result[around_face], maps)[0]
+    assert light[REGIONS.index("teeth")] > light[REGIONS.index("mouth")] - 0.02
+
+
 def test_strength_0_smooths_nothing(base: Base, face: Tensor) -> None:
     photo = blocks(3 / 127.5)
     style = load_style("renoir_seashore")

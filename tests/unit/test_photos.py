@@ -339,8 +339,11 @@ def test_a_whole_portrait_is_drawn_where_its_face_has_the_bases_size() -> None:
     assert 700 < drawn(auto, waist)[0] < 900
     assert drawn(auto, waist) == drawn(whole, waist) == drawn(auto, large)
     assert drawn(auto, head) == drawn(whole, head) < (340, 340)
-    # nothing is enlarged for it, and pictures without a face keep their size
-    assert drawn(whole, person) == (512, 512)
+    assert drawn(whole, person) == drawn(auto, waist)
+    # a face far off enlarges nothing, and pictures without a face keep their size
+    far = Image.new("RGB", (1024, 1024), "gray")
+    far.paste(person.resize((256, 256)))
+    assert drawn(whole, far) == (1024, 1024)
     assert drawn(whole, Image.new("RGB", (640, 512), "gray")) == (512, 640)
 
 
@@ -348,7 +351,7 @@ def test_a_person_up_to_the_waist_is_a_portrait() -> None:
     with Image.open(assets() / "photos" / "astronaut.png") as image:
         person = image.convert("RGB")
     stylizer = Stylizer(load_base())
-    assert stylizer.prepare(person).squares[0].shape == (512, 512, 3)
+    assert stylizer.prepare(person).squares[0].shape == (800, 800, 3)
     far = Image.new("RGB", (1100, 700), "gray")
     far.paste(person, (300, 100))
     assert stylizer.prepare(far).squares[0].shape == (256, 256, 3)

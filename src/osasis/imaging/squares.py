@@ -21,7 +21,6 @@ MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
 LARGEST = 1536  # pixels of a whole picture's longer side
 _FILLS = 0.3  # of the photo's shorter side, that a portrait's face takes with what is around it
-_FACE_DRAWN = 1.0  # sides of the base, that a face's square in a whole picture takes at most
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
 # a photo that shares this much with its aligned face, and is turned by less, is one already
 _IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
@@ -206,9 +205,9 @@ class Squares:
     def _shrink(self, image: Image.Image, faces: Sequence[Similarity]) -> np.ndarray:
         """The whole photo as it is redrawn, both sides multiples of the base's stride.
 
-        In latents at its own size, at most `LARGEST` pixels, or smaller, so that the largest face
-        is at most `_FACE_DRAWN` times as large as the base knows faces: strokes then have a
-        painting's size. In pixels its shorter side is the base's.
+        In latents so that the largest face has the size in which the base knows faces, at most
+        `LARGEST` pixels, and enlarged no more than a portrait needs; without a face at its own
+        size. In pixels its shorter side is the base's.
         """
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise OsasisError(
@@ -219,8 +218,10 @@ class Squares:
         stride = self._canvas.stride
         scale = self._size / min(image.size)
         if not self._canvas.in_pixels:
-            fitting = [_FACE_DRAWN * abs(face.a) for face in faces]
-            scale = max(scale, min(1.0, LARGEST / max(image.size), *fitting))
+            fitting = [abs(face.a) for face in faces]
+            portrait = self._size / (_FILLS * min(image.size))
+            most = min(LARGEST / max(image.size), max(1.0, portrait))
+            scale = max(scale, min(most, *(fitting or [1.0])))
         width, height = (max(self._size, round(s * scale / stride) * stride) for s in image.size)
         return np.asarray(image.resize((width, height), _LANCZOS))
 

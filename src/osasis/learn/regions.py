@@ -17,6 +17,8 @@ from osasis.models.regions import REGIONS
 
 FACE = tuple(REGIONS.index(name) for name in ("skin", "brow", "eye", "mouth", "nose"))
 _PARTS = tuple(REGIONS.index(name) for name in ("brow", "eye", "mouth", "nose", "teeth"))
+_HEAD = tuple(map(REGIONS.index, ("skin", "neck", "brow", "eye", "mouth", "nose", "hair", "teeth")))
+_MARKS = tuple(map(REGIONS.index, ("eye", "mouth")))
 _SMALL = tuple(REGIONS.index(name) for name in ("brow", "eye", "mouth"))
 _STAND_INS = {
     "ground": ("cloth", "hair"),
@@ -37,6 +39,8 @@ TEETH = REGIONS.index("teeth")
 _MEASURED = tuple(REGIONS.index("skin") if r == TEETH else r for r in range(len(REGIONS)))
 ENOUGH, ENOUGH_SMALL = 0.003, 0.0008  # of the picture, for a region to dress others
 EYES_OF_A_FACE, NOSE_OF_A_FACE = 0.001, 0.003  # of the picture, below which there is no face
+MARKS_OF_A_FACE = 0.004  # of half its square, a tenth of what eyes and mouth of a face take
+MARKS_AT = 0.6  # of a face's square from its top, the middle of eyes and mouth
 EPSILON = 1e-6
 
 
@@ -107,6 +111,48 @@ def share_of(maps: Tensor, regions: Sequence[int]) -> Tensor:
     if maps.shape[1] != len(REGIONS):
         return torch.zeros_like(maps[:, :1])
     return maps[:, list(regions)].sum(1, keepdim=True)
+
+
+def face_squares(maps: Tensor, cells: int) -> list[tuple[int, int] | None]:
+    """Top and left of the square of the clearest face in each picture; None where none is seen.
+
+    Args:
+        maps: (B, R, H, W) of all regions, H and W at least `cells`.
+        cells: places along a side of a face's square.
+    """
+    side = cells // 2 | 1  # odd; twice, so that the middle of a face is its maximum
+    around = share_of(maps, _MARKS)
+    for _ in range(2):
+        around = F.avg_pool2d(around, side, 1, side // 2)
+    height, width = maps.shape[2:]
+    found: list[tuple[int, int] | None] = []
+    for picture in around[:, 0]:
+        row, column = divmod(int(picture.argmax()), width)
+        top = min(max(0, row - round(MARKS_AT * cells)), height - cells)
+        left = min(max(0, column - cells // 2), width - cells)
+        found.append((top, left) if picture.max() > MARKS_OF_A_FACE else None)
+    return found
+
+
+def near_faces(maps: Tensor, cells: int) -> Tensor:
+    """1 within `face_squares` and 0 elsewhere, (B, 1, H, W); 1 in pictures without.
+
+    In a person up to the waist the regions' network takes an orange suit for skin; within a
+    face's square it is right.
+    """
+    near = torch.ones_like(maps[:, :1])
+    for picture, square in zip(near, face_squares(maps, cells), strict=True):
+        if square is not None:
+            picture.zero_()
+            picture[:, square[0] : square[0] + cells, square[1] : square[1] + cells] = 1
+    return near
+
+
+def measured_near(maps: Tensor, near: Tensor) -> Tensor:
+    """Maps (B, R, H, W) with regions of a head only where faces are."""
+    head = torch.zeros(len(REGIONS), device=maps.device)
+    head[list(_HEAD)] = 1
+    return maps * (1 - head[:, None, None] * (1 - near))
 
 
 def spn_channels(latents: int, *, dress: bool, face: bool) -> int:
@@ -181,7 +227,7 @@ class Wardrobe:
         wide = F.max_pool2d(share_of(maps, _PARTS), 5, 1, 2)
         return HELD * _soft(wide, 2)
 
-    def dress(self, x0: Tensor, maps: Tensor) -> Tensor:
+    def dress(self, x0: Tensor, maps: Tensor, near: Tensor | None = None) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
 
         Closed form, no network: palette and contrast arrive here, strokes do not. A share
@@ -193,12 +239,17 @@ class Wardrobe:
         Args:
             x0: (B, C, h, w) latents.
             maps: (B, R, H, W), from `maps`.
+            near: (B, 1, H, W), where faces are, see `near_faces`; None for everywhere.
         """
         weights = at_size(maps, (x0.shape[2], x0.shape[3]))
         soft = F.avg_pool2d(F.pad(weights, (1, 1, 1, 1), mode="replicate"), 3, 1)
         # a region of less than half a cell has no statistics of its own
-        whole = weights.sum((2, 3), keepdim=True) > HALF_A_CELL
-        found = region_statistics(x0, torch.where(whole, weights, torch.ones_like(weights)))
+        if near is not None and self.face:
+            measured = at_size(measured_near(maps, near), (x0.shape[2], x0.shape[3]))
+        else:
+            measured = weights
+        whole = measured.sum((2, 3), keepdim=True) > HALF_A_CELL
+        found = region_statistics(x0, torch.where(whole, measured, torch.ones_like(weights)))
         mean, std = self.latents.mean, self.latents.std
         if self.face:
             own = torch.where(whole[..., 0], found.mean - self.usual, torch.zeros_like(found.mean))

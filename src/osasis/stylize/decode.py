@@ -15,6 +15,7 @@ from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
 from osasis.imaging.colors import luma, with_colors_of
+from osasis.learn.regions import face_squares
 from osasis.models.autoencoder import TILE
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
@@ -93,7 +94,8 @@ def _finished(
     if not base.in_pixels:
         result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
     if maps is not None and base.regions is not None:
-        result = keep_dark_skin(x0, result, maps, model.dressing)
+        near = model.near_faces(maps)
+        result = keep_dark_skin(x0, result, maps, model.dressing, near)
     return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 
@@ -126,12 +128,37 @@ def seen_small(
     size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
     small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
     maps = base.region_maps(small) if model.sees_regions else None
-    dressed, _ = model.dressed(small, maps)
-    z_sem = base.encode_x0(base.squeeze(dressed))
-    if maps is not None:
-        full = (2 * x0.shape[2], 2 * x0.shape[3])
-        maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
-    return maps, z_sem
+    if maps is None:
+        return None, base.encode_x0(base.squeeze(model.dressed(small, maps)[0]))
+    full = (2 * x0.shape[2], 2 * x0.shape[3])
+    maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
+    return with_faces(base, model, x0, maps)
+
+
+def with_faces(base: Base, model: StyledModel, x0: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Region maps of large pictures with those of their clearest face, and that face's codes.
+
+    In a face's own square the regions' network sees teeth, and z_sem describes the person; a
+    picture without a face is taken whole.
+
+    Args:
+        x0: (B, C, h, w) latents.
+        maps: (B, R, 2 h, 2 w), coarse.
+    """
+    side = base.x0_shape[1]
+    maps, places = maps.clone(), []
+    for number, square in enumerate(face_squares(maps, 2 * side)):
+        top, left = (0, 0) if square is None else (square[0] // 2, square[1] // 2)
+        rows, columns = slice(top, top + side), slice(left, left + side)
+        if square is None:
+            rows = columns = slice(None)
+        else:
+            seen = base.region_maps(x0[number : number + 1, :, rows, columns])
+            maps[number, :, 2 * top : 2 * (top + side), 2 * left : 2 * (left + side)] = seen[0]
+        places.append((number, rows, columns))
+    dressed, _ = model.dressed(x0, maps)
+    faces = [base.squeeze(dressed[n : n + 1, :, rows, columns]) for n, rows, columns in places]
+    return maps, base.encode_x0(torch.cat(faces))
 
 
 def _vary(x0: Tensor, x_t0: Tensor, route: Route, variation: float, seeds: Sequence[int]) -> Tensor:

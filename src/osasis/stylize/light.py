@@ -12,7 +12,7 @@ from osasis.base import Base
 from osasis.formats.style_file import Style
 from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.learn.regions import share_of
+from osasis.learn.regions import measured_near, share_of
 from osasis.models.regions import REGIONS
 from osasis.stylize.smooth import follow_edges
 
@@ -27,7 +27,9 @@ _STEEPEST = 1.0  # added to the power of 1, beyond which drawings turn hard
 _SKIN = tuple(map(REGIONS.index, ("skin", "neck", "nose", "brow", "eye", "mouth", "teeth")))
 
 
-def keep_dark_skin(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1) -> Tensor:
+def keep_dark_skin(
+    before: Tensor, after: Tensor, maps: Tensor, amount: float = 1, near: Tensor | None = None
+) -> Tensor:
     """Results, (B, 3, H, W) in [-1, 1], whose skin is darker where the photo's is.
 
     Dressing by region brings skin near to the painting's. Of skin with light p, below the usual u,
@@ -39,9 +41,11 @@ def keep_dark_skin(before: Tensor, after: Tensor, maps: Tensor, amount: float = 
         after: the results.
         maps: shares of the photos' regions, (B, R, h, w).
         amount: 0 to 1.
+        near: (B, 1, h, w), where skin is measured, see `near_faces`; None for everywhere.
     """
     skin = REGIONS.index("skin")
-    photo, drawn = region_light(before, maps)[:, skin], region_light(after, maps)[:, skin]
+    measured = maps if near is None else measured_near(maps, near)
+    photo, drawn = region_light(before, measured)[:, skin], region_light(after, measured)[:, skin]
     # a photo without skin has none that could be dark
     stops = torch.where(photo > 0, photo / _USUAL, torch.ones_like(photo)).clamp(max=1).log()
     power = (_OWN * amount * stops / drawn.clamp(0.01, 0.9).log()).clamp(max=_STEEPEST)

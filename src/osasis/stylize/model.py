@@ -16,10 +16,11 @@ from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.colors import is_grey
-from osasis.learn.regions import Wardrobe, at_size
+from osasis.learn.regions import Wardrobe, at_size, near_faces
 from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE, copy_unet
+from osasis.models.regions import REGIONS
 from osasis.models.spn import SPN, spn_term
 from osasis.models.state import differences, shapes_of, with_prefix
 
@@ -107,16 +108,28 @@ class StyledModel:
             maps: (B, R, H, W) of their regions; None where no part asks for them.
         """
         moved, inputs = torch.zeros_like(x0), []
+        near = None if maps is None else self.near_faces(maps)
         for part in self.parts:
             if part.wardrobe is None or maps is None:
                 inputs.append(x0)
                 continue
             seen = part.wardrobe.maps(maps)
-            dressed = part.wardrobe.dress(x0, seen) if part.dress else None
+            dressed = part.wardrobe.dress(x0, seen, near) if part.dress else None
             if dressed is not None:
                 moved = moved + part.share * (dressed - x0)
             inputs.append(part.wardrobe.spn_input(x0, dressed, seen))
         return x0 + min(1.0, self.strength) * moved, tuple(inputs)
+
+    def near_faces(self, maps: Tensor) -> Tensor | None:
+        """See `osasis.learn.regions.near_faces`; None where the base is one region.
+
+        Args:
+            maps: (B, R, H, W), two places a latent.
+        """
+        cells = 2 * self.diffae.config.unet.image_size
+        if maps.shape[1] != len(REGIONS) or min(maps.shape[2:]) < cells:
+            return None
+        return near_faces(maps, cells)
 
     @property
     def dressing(self) -> float:
