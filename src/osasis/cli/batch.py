@@ -11,7 +11,6 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import controls_of, load_styles, made_by
 from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
-from osasis.config.catalogue import find_style
 from osasis.progress import Progress, when_stopped
 
 if TYPE_CHECKING:
@@ -82,8 +81,6 @@ def batch(
     from osasis.scale.worker import Job
 
     styles.check("batch")
-    for name, _ in styles.style:
-        find_style(name)  # before anything slow
     import_ray_data()
     controls = controls_of(drawing, photo)
     base, loaded = load_styles(styles, device)

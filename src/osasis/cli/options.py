@@ -139,11 +139,15 @@ class Styles:
         """Refuse where there is none, before anything slow.
 
         Raises:
-            UserError: no style was named.
+            UserError: no style was named, or one is not there.
         """
         if not self.style and self.picture is None:
             more = f"osasis {command} --help explains the options"
             raise UserError("--style is missing", hint=f"osasis models list names styles; {more}")
+        from osasis.config.catalogue import find_style
+
+        for name, _ in self.style:
+            find_style(name)
 
 
 @Parameter(name="*")

@@ -87,12 +87,7 @@ def stylize(
     others are done. How each result was made is in the folder's manifest.jsonl, and
     in each result.
     """
-    from osasis.config.catalogue import find_style
-
     styles.check("stylize")
-    for name, _ in styles.style:
-        find_style(name)  # before anything slow
-
     from osasis.scale.shares import Shares
 
     shares = Shares(device)

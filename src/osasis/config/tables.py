@@ -48,7 +48,8 @@ class Range:
         got = f"got {value}" + (", which is not a number" if value != value else "")
         if self.high == math.inf:
             too_large = f", at most {MOST:g}" if value > MOST else ""
-            return f"must be {self.low:g} or more{too_large}, {got}"
+            least = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+            return f"must be {least}{too_large}, {got}"
         lowest = f"above {self.low:g}, at most" if self.above else f"between {self.low:g} and"
         return f"must lie {lowest} {self.high:g}, {got}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from PIL import Image
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from osasis.base import Base
 from osasis.config import artefacts
 from osasis.config.controls import Controls, Editing
+from osasis.config.tables import Checked, Range
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import follow_with_gradient
 from osasis.errors import UserError
@@ -44,7 +45,7 @@ class TextEmbedder(Protocol):
 
 
 @dataclass(frozen=True)
-class TextSettings:
+class TextSettings(Checked):
     """How z_sem is optimised, one photo at a time (engineering choices; METHOD 4 gives the idea).
 
     Attributes:
@@ -60,21 +61,15 @@ class TextSettings:
         guidance: of that walk; see `osasis.stylize.decode.guided`.
     """
 
-    iterations: int = 60
-    rate: float = 0.1
+    iterations: Annotated[int, Range(1)] = 60
+    rate: Annotated[float, Range(0, above=True)] = 0.1
     keep: float = 0.5
-    patience: int = 10
+    patience: Annotated[int, Range(1)] = 10
     min_gain: float = 0.002
     max_lpips: float = 0.25
     min_identity: float = 0.5
     route: Route = Route(16, 16, t0_ratio=1.0)
     guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1 or self.patience < 1 or self.rate <= 0:
-            raise UserError(
-                "a text edit needs at least one iteration, a patience of one and a rate above 0"
-            )
 
 
 @dataclass(frozen=True)
