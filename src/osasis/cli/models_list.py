@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def size(count: int) -> str:
-    """A file size for people."""
-    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
-
-
 def _table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
@@ -28,6 +23,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def base_table() -> Table:
     """The bases."""
+    from osasis.config.artefacts import describe_bytes
     from osasis.formats.base_file import list_bases
 
     table = _table("Bases", "name", "pixels", "size", "from", "what it draws")
@@ -35,7 +31,7 @@ def base_table() -> Table:
         table.add_row(
             base.name,
             str(base.image_size),
-            size(base.bytes),
+            describe_bytes(base.bytes),
             str(base.source),
             base.description,
         )
@@ -44,6 +40,7 @@ def base_table() -> Table:
 
 def style_table() -> Table:
     """The shipped styles."""
+    from osasis.config.artefacts import describe_bytes
     from osasis.config.catalogue import list_styles
     from osasis.formats.safetensors_file import read_manifest
 
@@ -54,7 +51,7 @@ def style_table() -> Table:
             path.stem,
             str(manifest.get("base_name", "")),
             str(manifest.get("preset", "")),
-            size(path.stat().st_size),
+            describe_bytes(path.stat().st_size),
         )
     return table
 
