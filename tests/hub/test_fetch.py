@@ -18,10 +18,12 @@ from safetensors.torch import load_file, save_file
 from osasis import Base, Stylizer, UserError, learn_style, load_base
 from osasis.evaluate.named import ResNetStatistics
 from osasis.evaluate.peers.adain import AdainNetworks
+from osasis.formats.borrowed import borrow
 from osasis.hub.fetch import verify
 
 from ..conftest import picture
 from ..standin import QUOTA_PAGE, StandIn
+from ..unit.test_borrowed import make as tiny_autoencoder
 from ..unit.test_evaluate import resnet
 from .conftest import BLOB, COMMIT, NEWER, QUICK, User
 
@@ -205,6 +207,33 @@ def test_a_published_base_is_loaded_and_nothing_else(
     )  # fmt: skip
     assert done.stdout.strip() == tiny_base.hash, done.stderr
     assert not any("modeling" in path for _, path, _ in hub.served)
+
+
+def test_an_autoencoder_of_diffusers_is_downloaded_where_that_is_asked_for(
+    user: User, hub: StandIn, tmp_path: Path
+) -> None:
+    folder = tiny_autoencoder("AutoencoderTiny", tmp_path / "vae")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    pickled = {"diffusion_pytorch_model.bin": b"pickled"}
+    hub.repositories["me/vae"] = {COMMIT: files | pickled}
+    program = """
+from osasis.errors import OsasisError
+from osasis.formats.borrowed import borrow
+for repository, download in (("me/vae", 0), ("me/vae", 1), ("me/vae", 0), ("me/no", 1)):
+    try:
+        print(borrow(repository, download=bool(download)).config.hash)
+    except OsasisError as error:
+        print(error, error.hint)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=user.environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    before, first, again, none = done.stdout.splitlines()
+    assert "not in the hub's cache" in before and "hf download me/vae" in before
+    assert first == again == borrow(str(folder)).config.hash
+    assert "does not have what is expected" in none
+    assert not any(path.endswith(".bin") for _, path, _ in hub.served)
 
 
 def test_a_hub_that_is_not_there_or_lacks_the_file(user: User, hub: StandIn) -> None:

@@ -18,6 +18,7 @@ from osasis.cli.main import main
 from osasis.errors import UserError
 from osasis.formats.base_file import load_autoencoder, save_autoencoder
 from osasis.formats.borrowed import KINDS, borrow
+from osasis.formats.style_file import load_style
 from osasis.imaging.tensors import to_tensor
 from osasis.models import autoencoder as module
 
@@ -134,7 +135,8 @@ def test_a_base_in_its_latents(folder: Path, tmp_path: Path) -> None:
     style, photo = tmp_path / "s.osasis.safetensors", tmp_path / "images" / "1.png"
     painting = tmp_path / "images" / "0.png"
     learn = ("learn", painting, "-o", style, "--base", file, "--photos", tmp_path / "images")
-    run(*learn, "--iterations", "1", "--device", "cpu")
+    run(*learn, "--iterations", "2", "--device", "cpu")
+    assert load_style(style).manifest.updates == 2
     run("stylize", photo, "--style", style, "--base", file, "-o", tmp_path / "o", "--no-align")
     assert Image.open(tmp_path / "o" / "1.png").size == (64, 64)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import shutil
@@ -73,7 +72,7 @@ def from_hub(repository: str, file: str, revision: str, report: Report = silent)
 
 
 def hub_folder(repository: str, files: Sequence[str], *, download: bool) -> Path:
-    """Folder of the hub's cache with some files of a repository's newest commit.
+    """Folder of the hub's cache with some files of a repository's main branch.
 
     Args:
         download: what is not here.
@@ -82,21 +81,17 @@ def hub_folder(repository: str, files: Sequence[str], *, download: bool) -> Path
         OsasisError: the hub cannot be reached, or the disk is full.
         UserError: not here, and not to be downloaded; offline mode is on.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
-    wanted = list(files)
-    with contextlib.suppress(LocalEntryNotFoundError):
-        here = Path(snapshot_download(repository, allow_patterns=wanted, local_files_only=True))
-        if all((here / name).is_file() for name in wanted):
-            return here
-    if not download:
-        raise UserError(
-            f"{repository} is not in the hub's cache on this machine",
-            hint=f"hf download {repository} {' '.join(wanted)}",
-        )
-    with _hub_errors(repository):
-        return Path(snapshot_download(repository, allow_patterns=wanted))
+    here = [try_to_load_from_cache(repository, name) for name in files]
+    if not all(isinstance(path, str) for path in here):
+        if not download:
+            raise UserError(
+                f"{repository} is not in the hub's cache on this machine",
+                hint=f"hf download {repository} {' '.join(files)}",
+            )
+        here = [str(from_hub(repository, name, "main")) for name in files]
+    return Path(str(here[0])).parent
 
 
 def _bar(report: Report) -> type:
