@@ -58,10 +58,13 @@ def keep_dark_skin(
 def region_light(pictures: Tensor, maps: Tensor) -> Tensor:
     """Mean light of each region, (B, R), 0 to 1; 0 of a region that is not there."""
     light = luma((pictures + 1) / 2)
-    shares = _to_size(maps, pictures)
-    area = shares.mean((2, 3))
-    found = (light * shares).mean((2, 3)) / area.clamp_min(1e-6)
-    return torch.where(area > 1e-3, found, torch.zeros_like(found))
+    means = []
+    for region in maps.split(1, 1):  # one at a time: large pictures would take 100 MB for all
+        share = _to_size(region, pictures)
+        area = share.mean((1, 2, 3))
+        found = (light * share).mean((1, 2, 3)) / area.clamp_min(1e-6)
+        means.append(torch.where(area > 1e-3, found, torch.zeros_like(found)))
+    return torch.stack(means, 1)
 
 
 def _to_size(maps: Tensor, pictures: Tensor) -> Tensor:

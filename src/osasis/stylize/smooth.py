@@ -82,5 +82,7 @@ def without_lattice(pictures: Tensor, period: int) -> Tensor:
 
 
 def _box(x: Tensor) -> Tensor:
+    """Means over squares of `RADIUS` to each side, a row and a column at a time."""
     padded = F.pad(x, (RADIUS,) * 4, mode="reflect")
-    return F.avg_pool2d(padded, 2 * RADIUS + 1, stride=1)
+    rows = F.avg_pool2d(padded, (1, 2 * RADIUS + 1), stride=1)
+    return F.avg_pool2d(rows, (2 * RADIUS + 1, 1), stride=1)
