@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
 _CONTROL = {*range(0x20), *range(0x7F, 0xA0), *_TURNING, *range(0xD800, 0xE000)} - {
@@ -15,6 +19,18 @@ _SHOWN = {code: ascii(chr(code))[1:-1] for code in _CONTROL}
 def printable(text: str) -> str:
     """`text` with what steers a terminal, or turns writing round, shown as an escape."""
     return text.translate(_SHOWN)
+
+
+def table(title: str, left: Sequence[str], right: Sequence[str] = ()) -> Table:
+    """An empty table, with columns of text that folds and, to the right, of numbers."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left")
+    for column in left:
+        made.add_column(column, overflow="fold")
+    for column in right:
+        made.add_column(column, justify="right", no_wrap=True)
+    return made
 
 
 class Shown:

@@ -30,6 +30,7 @@ from osasis.bench.jobs import (
 from osasis.bench.measure import Measured
 from osasis.config.presets import PRESETS
 from osasis.files import write_text
+from osasis.terminal import table as new_table
 
 
 def report(bench: Bench, found: list[Measured], ran: list[Ran], command: str) -> dict[str, Any]:
@@ -130,10 +131,8 @@ def print_report(numbers: dict[str, Any]) -> None:
 
 def print_jobs(network: str, device: str, rows: list[dict[str, Any]]) -> None:
     """The table of what was measured, on standard output."""
-    table = Table(title=f"{network}, {device}")
-    table.add_column("what", overflow="fold")
-    for column in ("s", "range", "CPU s", "evals", "of peak", "MiB"):
-        table.add_column(column, justify="right", no_wrap=True)
+    numbers = ("s", "range", "CPU s", "evals", "of peak", "MiB")
+    table = new_table(f"{network}, {device}", ("what",), numbers)
     for row in rows:
         share, memory = row["share_of_peak"], row["peak_memory"]
         table.add_row(
@@ -149,10 +148,8 @@ def print_jobs(network: str, device: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _commands_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="whole commands, once, start-up included")
-    table.add_column("what", overflow="fold")
-    for column in ("s", "CPU s", "CPU s a picture", "MiB"):
-        table.add_column(column, justify="right", no_wrap=True)
+    numbers = ("s", "CPU s", "CPU s a picture", "MiB")
+    table = new_table("whole commands, once, start-up included", ("what",), numbers)
     for row in rows:
         each = f"{row['cpu_seconds'] / row['count']:.3g}" if row["count"] > 1 else ""
         memory = f"{row['peak_memory'] / 2**20:.0f}"

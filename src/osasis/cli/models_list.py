@@ -7,18 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from osasis.errors import UserError
+from osasis.terminal import table as new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def base_table() -> Table:
@@ -26,7 +18,7 @@ def base_table() -> Table:
     from osasis.config.artefacts import describe_bytes
     from osasis.formats.base_file import list_bases
 
-    table = _table("Bases", "name", "pixels", "size", "from", "what it draws")
+    table = new_table("Bases", ("name", "pixels", "size", "from", "what it draws"))
     for base in list_bases():
         table.add_row(
             base.name,
@@ -44,7 +36,7 @@ def style_table() -> Table:
     from osasis.config.catalogue import list_styles
     from osasis.formats.safetensors_file import read_manifest
 
-    table = _table("Styles", "name", "base", "preset", "size")
+    table = new_table("Styles", ("name", "base", "preset", "size"))
     for path in list_styles():
         manifest = read_manifest(path)
         table.add_row(
@@ -66,7 +58,7 @@ def artefact_table() -> Table:
     """What can be fetched."""
     from osasis.config.artefacts import Lock, artefacts, describe_bytes, fetched
 
-    table = _table("To fetch", "name", "here", "size", "commercial", "what")
+    table = new_table("To fetch", ("name", "here", "size", "commercial", "what"))
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     lock = Lock()
     for name, entry in artefacts().items():

@@ -15,6 +15,7 @@ from osasis._version import __version__
 from osasis.cli.options import Device, Output, Positive, Whole, command_line, make_writable
 from osasis.config.catalogue import autoencoder_configs, configs, find_named
 from osasis.progress import AGAIN, Progress, when_stopped
+from osasis.terminal import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -223,14 +224,12 @@ def pretrain_evaluate(
 def _show(base: Base, measurements: list[Measurement]) -> None:
     """Print a table."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{base.name} {base.hash}", title_justify="left")
-    for title in ("what", "value", "better", "pictures", "how"):
-        table.add_column(title, overflow="fold")
+    columns = ("what", "value", "better", "pictures", "how")
+    shown = table(f"{base.name} {base.hash}", columns)
     for m in measurements:
-        table.add_row(m.name, f"{m.value:.4g}", m.better, str(m.count), m.how)
-    Console().print(table)
+        shown.add_row(m.name, f"{m.value:.4g}", m.better, str(m.count), m.how)
+    Console().print(shown)
 
 
 def _write(

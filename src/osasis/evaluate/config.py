@@ -146,27 +146,21 @@ def load_evaluation(
     """
     raw = from_table(_File, read_toml(path), where=str(path))
     here = path.parent
-    places = (
-        dict(styles)
-        if styles
-        else {
-            name: SHIPPED if place == str(SHIPPED) else here / place
-            for name, place in raw.styles.items()
-        }
-    )
+    places = dict(styles or {}) or {
+        name: SHIPPED if place == str(SHIPPED) else here / place
+        for name, place in raw.styles.items()
+    }
     where = photos or (here / raw.photos if raw.photos else None)
     if where is None:
         raise UserError(f"{path} does not say where the photos are", hint="add --photos FOLDER")
-    methods = tuple(_method(entry, here, path) for entry in raw.methods)
-    if preset is not None:
-        methods = tuple(replace(m, value=preset) if m.kind == "preset" else m for m in methods)
     learned = {"embedder": embedder} if embedder is not None else {}
-    if content is not None:
-        learned["content"] = str(content)
-    if learned:
-        methods = tuple(
-            replace(m, options=m.options | learned) if m.kind == "preset" else m for m in methods
-        )
+    learned |= {"content": str(content)} if content is not None else {}
+    methods = tuple(
+        replace(m, value=preset or m.value, options=m.options | learned)
+        if m.kind == "preset"
+        else m
+        for m in (_method(entry, here, path) for entry in raw.methods)
+    )
     if not methods:
         raise UserError(f"{path} names no method", hint="add a [[methods]] table")
     names = [m.name for m in methods]

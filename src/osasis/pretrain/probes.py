@@ -6,7 +6,6 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 MIN_LABELS = 20  # of each class, to train on
 RIDGE = 3e-3  # weight of the squared norm of a probe
