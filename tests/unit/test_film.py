@@ -19,9 +19,8 @@ from osasis.imaging.faces import Face
 from osasis.imaging.video import FilmCopy, notes_on, open_film, pixel_shape, read_frames
 from osasis.stylize import film as film_module
 from osasis.stylize.film import FilmConfig, redraw_film
-from osasis.stylize.steady import Steady, carry, motion, to_gray
+from osasis.stylize.steady import Steady, carry, follow, motion, smooth, to_gray
 from osasis.stylize.stylizer import Stylizer
-from osasis.stylize.track import follow, smooth
 
 from ..conftest import picture
 

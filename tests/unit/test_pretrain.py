@@ -29,11 +29,10 @@ from osasis.pretrain.config import (
 )
 from osasis.pretrain.data import ImageStream, index_images, try_decode
 from osasis.pretrain.log import RunLog, read_log
-from osasis.pretrain.losses import DiffAELoss, draw
 from osasis.pretrain.processes import update_noise
 from osasis.pretrain.run import pretrain
 from osasis.pretrain.state import TrainState
-from osasis.pretrain.train import TrainRecord
+from osasis.pretrain.train import DiffAELoss, TrainRecord, draw
 
 from ..conftest import TINY, picture
 

@@ -21,10 +21,9 @@ from osasis.pretrain.config import AutoencoderRun
 from osasis.pretrain.data import Entry, ImageStream, index_images, load_photos, spread
 from osasis.pretrain.latents import check_finite, decoded
 from osasis.pretrain.log import logged
-from osasis.pretrain.losses import AutoencoderLoss
 from osasis.pretrain.processes import Processes, update_noise
 from osasis.pretrain.state import TrainState, has_state
-from osasis.pretrain.train import Stage, TrainRecord, run_updates
+from osasis.pretrain.train import AutoencoderLoss, Stage, TrainRecord, run_updates
 
 WHITEN_ON = 2000  # images whose latents the linear map is found from
 SHEET_PHOTOS = 8

@@ -33,11 +33,10 @@ from osasis.pretrain.latents import (
     with_mirrored,
 )
 from osasis.pretrain.log import logged, training_sheet
-from osasis.pretrain.losses import DiffAELoss, LatentLoss
 from osasis.pretrain.probes import probe, read_attributes
 from osasis.pretrain.processes import Processes, update_noise
 from osasis.pretrain.state import TrainState, has_state
-from osasis.pretrain.train import Stage, TrainRecord, run_updates
+from osasis.pretrain.train import DiffAELoss, LatentLoss, Stage, TrainRecord, run_updates
 
 Records = Generator[TrainRecord, None, None]
 Statistics = tuple[Tensor, Tensor]

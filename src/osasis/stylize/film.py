@@ -16,9 +16,8 @@ from osasis.imaging.blend import Patch, put_back
 from osasis.imaging.faces import Face, FaceDetector
 from osasis.imaging.squares import FACES
 from osasis.imaging.video import CONTAINERS, FilmCopy, open_film, pixel_shape, read_frames, video_of
-from osasis.stylize.steady import Steady
+from osasis.stylize.steady import Steady, follow, smooth
 from osasis.stylize.stylizer import WAITING_PIXELS, Stylizer
-from osasis.stylize.track import follow, smooth
 
 
 @dataclass(frozen=True)
