@@ -340,6 +340,7 @@ def test_a_whole_portrait_is_drawn_where_its_face_has_the_bases_size() -> None:
     assert drawn(auto, waist) == drawn(whole, waist) == drawn(auto, large)
     assert drawn(auto, head) == drawn(whole, head) < (340, 340)
     assert drawn(whole, person) == drawn(auto, waist)
+    assert drawn(auto, person.resize((256, 256))) == (512, 512)  # no more than twice
     # a face far off enlarges nothing, and pictures without a face keep their size
     far = Image.new("RGB", (1024, 1024), "gray")
     far.paste(person.resize((256, 256)))

@@ -21,6 +21,7 @@ MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
 LARGEST = 1536  # pixels of a whole picture's longer side
 _FILLS = 0.3  # of the photo's shorter side, that a portrait's face takes with what is around it
+_ENLARGED = 2.0  # times, at most: beyond, blocks of a small JPEG are drawn too
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
 # a photo that shares this much with its aligned face, and is turned by less, is one already
 _IS_SQUARE, _UPRIGHT = 0.7, np.deg2rad(12)
@@ -220,7 +221,7 @@ class Squares:
         if not self._canvas.in_pixels:
             fitting = [abs(face.a) for face in faces]
             portrait = self._size / (_FILLS * min(image.size))
-            most = min(LARGEST / max(image.size), max(1.0, portrait))
+            most = min(LARGEST / max(image.size), max(1.0, portrait), _ENLARGED)
             scale = max(scale, min(most, *(fitting or [1.0])))
         width, height = (max(self._size, round(s * scale / stride) * stride) for s in image.size)
         return np.asarray(image.resize((width, height), _LANCZOS))
