@@ -57,7 +57,7 @@ def evaluate(
       [[methods]]
       name = "ours"
       preset = "fast"                      # learned and redrawn on the spot
-      set = { spn = { weight = 0.5 } }     # any setting of the preset
+      set = { spn = { lambda_spn = 0.5 } } # any setting of the preset
       content = "faces"                    # photos to learn on; without, the base draws them
       [[methods]]
       name = "theirs"

@@ -186,7 +186,7 @@ def pretrain_evaluate(
       osasis pretrain evaluate faces-256 --data 'faces/val-*.tar' -o report/
           reconstruction, and sheets of photos, reconstructions and samples
       osasis pretrain evaluate runs/mine/mine.safetensors --data held_out/ --train-data photos/ \\
-          --attributes labels.tsv --samples 5000 -o report/ also FID and identity,
+          --attribute labels.tsv --samples 5000 -o report/ also FID and identity,
           after `osasis models fetch inception-fid` and `osasis models fetch sface`,
           and how well attributes can be read from z_sem
 
