@@ -246,7 +246,7 @@ class Base(ModelHubMixin, library_name="osasis", tags=["osasis", "osasis-base"])
             return self.to_picture(self._walk(x, z_sem, self._route(t0, steps), up=False))
 
     def sample(self, n: int, seed: int = 0, steps: int = 20, latent_steps: int = 200) -> Tensor:
-        """Draw `n` photos: z_sem from the latent DPM, image from noise (METHOD 2.2).
+        """Draw `n` photos: z_sem from the latent DPM, image from noise.
 
         Image i depends on `seed + i` alone, not on `n`.
 

@@ -177,7 +177,7 @@ def test_presets_survive_the_style_file() -> None:
 
 
 def test_released_numbers() -> None:
-    """METHOD 2 and 7: what the presets must say."""
+    """What the presets must say."""
     release, paper = PRESETS["release"], PRESETS["paper"]
     for config in (release, paper):
         assert config.iterations * len(config.learn_route.decoding()) == 2000

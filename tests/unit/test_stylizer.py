@@ -86,7 +86,7 @@ def test_mixed_precision_draws_nearly_the_same(
 
 
 def test_without_learning_and_with_one_code_it_is_the_base(tiny_base: Base, style: Style) -> None:
-    """eps_B = eps_A, no SPN, no style levels: the round trip of the base (METHOD 3)."""
+    """eps_B = eps_A, no SPN, no style levels: the round trip of the base."""
     untouched = Style(
         style.manifest,
         style.thumbnail,

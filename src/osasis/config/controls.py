@@ -19,7 +19,7 @@ HOLDS_AMOUNT = 2.0  # of an attribute, either way
 
 @dataclass(frozen=True)
 class Drawing(Checked):
-    """How squares are drawn (METHOD 3, 4)."""
+    """How squares are drawn."""
 
     strength: Annotated[float, Range()] = 1.0
     """Of the style: 0 gives the photo as the base reconstructs it, 1 the style as learned, more
@@ -74,7 +74,7 @@ class Blending(Checked):
 
 @dataclass(frozen=True)
 class Editing(Checked):
-    """What of a photo's content is changed, and how far (METHOD 4)."""
+    """What of a photo's content is changed, and how far."""
 
     attributes: tuple[tuple[str, float], ...] = ()
     """Move along a direction of the base; several add up, negative amounts go back."""

@@ -27,7 +27,7 @@ READ_ONLY_WITH = {
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the five losses (METHOD 2; the paper's Eqs. 15 to 18)."""
+    """Weights of the five losses (the paper's Eqs. 15 to 18)."""
 
     cross_domain: float = 1.0
     in_domain: float = 0.5

@@ -25,7 +25,7 @@ class Route:
         decode_steps: steps of the decoding.
         t0_ratio: how far up the schedule inversion goes, in (0, 1].
         shared_grid: one grid for both ways, decoding starts exactly where inversion ended (the
-            paper). False cuts two grids independently, with a seam at t0 (the release, METHOD 7).
+            paper). False cuts two grids independently, with a seam at t0 (the release).
         clip: limit x0_hat to [-1, 1] at every step.
         spacing: nodes of a shared grid equal in "time", or in "time^1.5" (the nodes' own power),
             dense near the image, where predictions change fastest.

@@ -50,7 +50,7 @@ def _alpha_bar(kind: str, start: float, end: float, num_steps: int) -> NDArray[n
 
 
 IMAGE_SCHEDULE = Schedule()
-LATENT_SCHEDULE = Schedule("constant", beta_start=0.008)  # the released latent DPM (METHOD 7)
+LATENT_SCHEDULE = Schedule("constant", beta_start=0.008)  # the released latent DPM
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which photos are hard (METHOD 5): their scores, and a resumable ranking of a folder."""
+"""Which photos are hard: their scores, and a resumable ranking of a folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DensityScore:
 def reconstruct(
     base: Base, x0: Tensor, steps: int, *, seeds: Sequence[int] | None, t0: int = WHOLE
 ) -> Tensor:
-    """Reconstructions of photos, full or stochastic (DiffAE, 2111.15640, section 5; METHOD 5).
+    """Reconstructions of photos, full or stochastic (DiffAE, 2111.15640, section 5).
 
     Args:
         x0: (B, 3, H, W) in [-1, 1], of the base's size.

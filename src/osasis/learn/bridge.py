@@ -1,4 +1,4 @@
-"""The bridge: from a style image to its photographic twin (METHOD 2.1)."""
+"""The bridge: from a style image to its photographic twin (the paper, section 3.1)."""
 
 from __future__ import annotations
 

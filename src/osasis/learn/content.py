@@ -1,4 +1,4 @@
-"""The photos that styles learn on: drawn from a base, or one's own (METHOD 2.2, 2.3)."""
+"""The photos that styles learn on: drawn from a base, or one's own (the paper, section 3.2)."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ class StyleLearner:
 
 
 def default_style_levels(num_levels: int) -> tuple[int, ...]:
-    """Levels 0 to 3 of the released six: the upper two thirds, rounded down (METHOD 3)."""
+    """Levels 0 to 3 of the released six: the upper two thirds, rounded down."""
     return tuple(range(2 * num_levels // 3))
 
 

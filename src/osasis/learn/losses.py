@@ -1,4 +1,4 @@
-"""The five losses of a style (METHOD 2.5), on predicted images."""
+"""The five losses of a style (Eqs. 15 to 18), on predicted images."""
 
 from __future__ import annotations
 

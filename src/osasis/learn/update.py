@@ -1,4 +1,4 @@
-"""One update of a style: predict, judge, step (METHOD 2.4)."""
+"""One update of a style: predict, judge, step (Eqs. 12 to 14)."""
 
 from __future__ import annotations
 

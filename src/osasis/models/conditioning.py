@@ -1,4 +1,4 @@
-"""Which semantic code each level of the U-Net sees (METHOD 3, the paper's Fig. 4)."""
+"""Which semantic code each level of the U-Net sees (the paper's Fig. 4)."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _forward(net: cv2.dnn.Net, face: np.ndarray) -> np.ndarray:
 
 
 class IdentitySimilarity:
-    """Cosine of the embeddings of two faces, 1 for the same picture (METHOD 6).
+    """Cosine of the embeddings of two faces, 1 for the same picture.
 
     Faces are aligned by their own five landmarks (YuNet). A picture in which no face is found is
     taken to lie as the photo does, and a photo to be framed like FFHQ.

@@ -1,4 +1,4 @@
-"""A picture up with its own code, and down with mixed codes and the SPN (METHOD 3)."""
+"""A picture up with its own code, and down with mixed codes and the SPN."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class StyledModel:
     The strength s moves all that was learned together: the weights are `base + s * change`, the
     SPN's term is `s * lambda_spn * SPN`, and a code on a style level is
     `z_sem + s * (z_style - z_sem)`. At 0 that is the base's own reconstruction, at 1 the style as
-    learned (METHOD 3), beyond 1 an extrapolation of all but the dressing. (Engineering choice.)
+    learned, beyond 1 an extrapolation of all but the dressing. (Engineering choice.)
 
     Attributes:
         diffae: eps_B.

@@ -36,7 +36,7 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
     """A style in which nothing is learned; it takes a second.
 
     On a base with regions photos are dressed as `fast` dresses them (palette and contrast of each
-    region, no strokes). On others codes alone are mixed, METHOD 3 with eps_A in place of eps_B and
+    region, no strokes). On others codes alone are mixed, with eps_A in place of eps_B and
     without SPN: the base with the picture's z_sem on the low levels.
 
     Args:

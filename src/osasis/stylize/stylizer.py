@@ -39,7 +39,7 @@ StyleName = str | Path
 
 
 class Stylizer:
-    """Redraws photos in a style, a mix of styles, or with edits of what they show (METHOD 3, 4).
+    """Redraws photos in a style, a mix of styles, or with edits of what they show.
 
     How photos are batched changes their rounding only, by at most one level of 255. Without
     `variation` nothing is random. Threads may share `prepare` and `finish`.

@@ -1,4 +1,4 @@
-"""Edits by a description: z_sem is optimised with CLIP's directional loss (METHOD 4)."""
+"""Edits by a description: z_sem is optimised with CLIP's directional loss."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TextEmbedder(Protocol):
 
 @dataclass(frozen=True)
 class TextSettings(Checked):
-    """How z_sem is optimised, one photo at a time (engineering choices; METHOD 4 gives the idea).
+    """How z_sem is optimised, one photo at a time (engineering choices).
 
     Attributes:
         iterations: updates at most.
@@ -95,7 +95,7 @@ class TextStep:
 class TextEdit:
     """Optimises z_sem so that the picture moves the way a text does; the network stays frozen.
 
-    The loss is `1 - cos(E(decoded) - E(photo), T(target) - T(source))` (METHOD 4; DiffusionCLIP,
+    The loss is `1 - cos(E(decoded) - E(photo), T(target) - T(source))` (DiffusionCLIP,
     2110.02711, Eq. 8), with normalised embeddings. Of all codes within the limits the one with
     the least loss is kept: at worst the photo's own. Nothing is random.
 
