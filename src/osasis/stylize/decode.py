@@ -148,16 +148,17 @@ def with_faces(base: Base, model: StyledModel, x0: Tensor, maps: Tensor) -> tupl
     side = base.x0_shape[1]
     maps, places = maps.clone(), []
     for number, square in enumerate(face_squares(maps, 2 * side)):
-        top, left = (0, 0) if square is None else (square[0] // 2, square[1] // 2)
-        rows, columns = slice(top, top + side), slice(left, left + side)
-        if square is None:
-            rows = columns = slice(None)
-        else:
+        rows = columns = slice(None)
+        if square is not None:
+            rows, columns = (slice(edge // 2, edge // 2 + side) for edge in square)
             seen = base.region_maps(x0[number : number + 1, :, rows, columns])
-            maps[number, :, 2 * top : 2 * (top + side), 2 * left : 2 * (left + side)] = seen[0]
-        places.append((number, rows, columns))
+            maps[number, :, scaled(rows, 2), scaled(columns, 2)] = seen[0]
+        places.append((rows, columns))
     dressed, _ = model.dressed(x0, maps)
-    faces = [base.squeeze(dressed[n : n + 1, :, rows, columns]) for n, rows, columns in places]
+    faces = [
+        base.squeeze(picture[None, :, rows, columns])
+        for picture, (rows, columns) in zip(dressed, places, strict=True)
+    ]
     return maps, base.encode_x0(torch.cat(faces))
 
 

@@ -121,13 +121,16 @@ class StyledModel:
         return x0 + min(1.0, self.strength) * moved, tuple(inputs)
 
     def near_faces(self, maps: Tensor) -> Tensor | None:
-        """See `osasis.learn.regions.near_faces`; None where the base is one region.
+        """See `osasis.learn.regions.near_faces`; None where all of a picture is near.
+
+        That is in pictures of the base's size, and where the base is one region.
 
         Args:
             maps: (B, R, H, W), two places a latent.
         """
         cells = 2 * self.diffae.config.unet.image_size
-        if maps.shape[1] != len(REGIONS) or min(maps.shape[2:]) < cells:
+        height, width = maps.shape[2:]
+        if maps.shape[1] != len(REGIONS) or min(height, width) < cells or height == width == cells:
             return None
         return near_faces(maps, cells)
 
