@@ -14,7 +14,7 @@ from osasis.imaging.colors import darkened, exposure, lit
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.models.regions import REGIONS
-from osasis.stylize.light import LightFloor, region_light
+from osasis.stylize.light import LightFloor, keep_dark_skin, region_light
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
@@ -108,6 +108,21 @@ def test_dark_skin_stays_dark(base: Base, face: np.ndarray, style: str) -> None:
     light = region_light(results, maps.expand(2, -1, -1, -1))
     assert light[1, 1] < 0.7 * light[0, 1]
     assert light[1, 0] == pytest.approx(float(light[0, 0]), rel=0.1)  # the ground is as it was
+
+
+def test_lights_on_dark_skin_are_no_pale_blotches() -> None:
+    photo = torch.full((1, 3, 64, 64), 2 * 0.2 - 1)
+    drawn = torch.full((1, 3, 64, 64), 2 * 0.4 - 1)
+    drawn[..., :16] = 2 * 0.9 - 1
+    maps = torch.zeros(1, len(REGIONS), 64, 64)
+    maps[:, REGIONS.index("skin"), :32] = 1
+    maps[:, REGIONS.index("teeth"), 32:] = 1
+    light = (keep_dark_skin(photo, drawn, maps) + 1) / 2
+    on_paper = (keep_dark_skin(photo, drawn, maps, paper=1) + 1) / 2
+    assert light[0, 0, 0, 0] < 0.9 * (0.2 / 0.57) ** 0.5 + 0.01  # as far down as the mean
+    assert light[0, 0, 0, 60] < 0.3
+    assert light[0, 0, 60, 0] > 0.75  # teeth stay white
+    assert on_paper[0, 0, 0, 0] > 0.75
 
 
 def _style(name: str):  # type: ignore[no-untyped-def]

@@ -95,7 +95,7 @@ def _finished(
         result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
     if maps is not None and base.regions is not None:
         near = model.near_faces(maps)
-        result = keep_dark_skin(x0, result, maps, model.dressing, near)
+        result = keep_dark_skin(x0, result, maps, model.dressing, near, model.greyness)
     return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 

@@ -25,16 +25,23 @@ _USUAL = 0.57  # light of skin, mean of 64 faces of the training; deviation .12
 _OWN = 0.5  # exponent of what dark skin keeps
 _STEEPEST = 1.0  # added to the power of 1, beyond which drawings turn hard
 _SKIN = tuple(map(REGIONS.index, ("skin", "neck", "nose", "brow", "eye", "mouth", "teeth")))
+_WHITES = tuple(map(REGIONS.index, ("eye", "teeth")))
 
 
 def keep_dark_skin(
-    before: Tensor, after: Tensor, maps: Tensor, amount: float = 1, near: Tensor | None = None
+    before: Tensor,
+    after: Tensor,
+    maps: Tensor,
+    amount: float = 1,
+    near: Tensor | None = None,
+    paper: float = 0,
 ) -> Tensor:
     """Results, (B, 3, H, W) in [-1, 1], whose skin is darker where the photo's is.
 
     Dressing by region brings skin near to the painting's. Of skin with light p, below the usual u,
-    the result's light l goes towards l (p / u) ** (amount / 2), by a power of each pixel's light:
-    lights stay light, so that a drawing keeps its paper. (Engineering choice.)
+    the result's light l goes towards l (p / u) ** (amount / 2), by a power of each pixel's light;
+    what is lighter than the mean by no less than the mean, lest it be pale blotches, but for white
+    of eyes, teeth and paper. (Engineering choice.)
 
     Args:
         before: the photos, (B, 3, H, W).
@@ -42,15 +49,19 @@ def keep_dark_skin(
         maps: shares of the photos' regions, (B, R, h, w).
         amount: 0 to 1.
         near: (B, 1, h, w), where skin is measured, see `near_faces`; None for everywhere.
+        paper: how far the result is a drawing on paper, 0 to 1.
     """
     skin = REGIONS.index("skin")
     measured = maps if near is None else measured_near(maps, near)
     photo, drawn = region_light(before, measured)[:, skin], region_light(after, measured)[:, skin]
     # a photo without skin has none that could be dark
-    stops = torch.where(photo > 0, photo / _USUAL, torch.ones_like(photo)).clamp(max=1).log()
-    power = (_OWN * amount * stops / drawn.clamp(0.01, 0.9).log()).clamp(max=_STEEPEST)
+    ratio = torch.where(photo > 0, photo / _USUAL, torch.ones_like(photo)).clamp(max=1)
+    stops = _OWN * amount * ratio.log()[:, None, None, None]
+    power = (stops / drawn.clamp(0.01, 0.9).log()[:, None, None, None]).clamp(max=_STEEPEST)
     light = luma((after + 1) / 2).clamp_min(1e-3)
-    gain = light.pow(power[:, None, None, None])
+    white = _to_size(share_of(maps, _WHITES), after).add(paper).clamp(max=1)
+    gain = light.pow(power)
+    gain = torch.lerp((gain * stops.exp()).sqrt().minimum(stops.exp()), gain, white)
     face = _to_size(share_of(maps, _SKIN), after)
     return (after + 1) * (1 + face * (gain - 1)) - 1
 
