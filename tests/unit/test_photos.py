@@ -21,7 +21,7 @@ from osasis.formats.base_file import domain_of
 from osasis.formats.records import Manifest, Results, file_hash, result_key
 from osasis.formats.style_file import Style
 from osasis.imaging.align import Similarity, align, cut
-from osasis.imaging.blend import Patch, put_back
+from osasis.imaging.blend import Patch, enlarge, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
 from osasis.imaging.squares import Canvas, Redrawn, Squares
@@ -134,6 +134,24 @@ def test_detail_adds_what_the_square_lost(group: Image.Image) -> None:
     energies = [energy(d) for d in (0.0, 0.5, 1.0)]
     assert energies == sorted(energies)
     assert energies[2] > 1.5 * energies[0]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_sinks_into_a_dark_ground_leaves_no_scratches(whole: bool) -> None:
+    stripes = flat(150, 128, 128)
+    stripes[:, ::2] += 80
+    small = np.asarray(Image.fromarray(stripes).resize((64, 64), Image.Resampling.BOX))
+
+    def spread(light: int) -> float:
+        drawn = flat(light, 64, 64)
+        if whole:
+            out = enlarge(stripes, small, drawn, 0.5)
+        else:
+            out = put_back(stripes, [Patch(Similarity(0.5 + 0j, 0j), small, drawn)], Controls())
+        return float(out[56:72, 56:72].astype(float).std())
+
+    assert spread(140) == pytest.approx(0.5 * 40, rel=0.1)
+    assert spread(20) < 0.2 * 40
 
 
 @pytest.mark.parametrize("wrong", [{"feather": 0}, {"detail": 1.1}])

@@ -65,7 +65,7 @@ class Blending(Checked):
 
     detail: Annotated[float, Range(0, 1)] = 0.5
     """How much of the photo's own fine detail is added where the base draws fewer pixels than the
-    photo has, 0 to 1."""
+    photo has, 0 to 1; less where the result is far darker than the photo."""
     match_color: bool = True
     """Let colours turn into the photo's towards the edge of what is put back."""
     feather: Annotated[float, Range(0, 1, above=True)] = 0.3

@@ -11,10 +11,13 @@ import numpy as np
 
 from osasis.config.controls import Blending
 from osasis.imaging.align import Similarity, cut
+from osasis.imaging.colors import LUMA
 
 _ROUNDNESS = 4  # exponent of the superellipse: 2 is a circle, large numbers the square
 _NEARER = 6.0  # how sharply neighbours share what lies between them
 _ITSELF = Similarity(1 + 0j, 0j)
+_NEAR = (9, 9)  # pixels of a square around each, whose light is compared
+_DARK = np.float32(4)  # of 255, added to lights that are compared
 _COLOR_SIGMA = 0.08  # of the side: coarser differences than this count as colour
 
 
@@ -71,7 +74,8 @@ def put_back(
         own = photo[area].astype(np.float32)
         drawn = cut(after, back, shape)
         if config.detail:
-            drawn += config.detail * (own - cut(patch.before.astype(np.float32), back, shape))
+            fine = own - cut(patch.before.astype(np.float32), back, shape)
+            drawn += cut(_detail(patch.before, after, config.detail), back, shape) * fine
         # added, not laid over: what neighbours give to one pixel sums up to the whole
         blended = out[area].astype(np.float32) + weight * (drawn.clip(0, 255) - own)
         out[area] = np.rint(blended.clip(0, 255)).astype(np.uint8)
@@ -96,8 +100,18 @@ def enlarge(photo: np.ndarray, before: np.ndarray, after: np.ndarray, detail: fl
 
     drawn = large(after)
     if detail:
-        drawn += detail * (photo.astype(np.float32) - large(before))
+        drawn += large(_detail(before, after, detail)) * (photo.astype(np.float32) - large(before))
     return np.rint(drawn.clip(0, 255)).astype(np.uint8)
+
+
+def _detail(before: np.ndarray, after: np.ndarray, most: float) -> np.ndarray:
+    """How much of the photo's fine detail is added at each place, (h, w, 3) in (0, `most`].
+
+    No more than is left of its light: contours of what sinks into a dark ground would scratch it.
+    """
+    weights = np.array(LUMA, np.float32)
+    photo, drawn = (cv2.blur(x @ weights, _NEAR).clip(0) + _DARK for x in (before, after))
+    return np.minimum(drawn / photo, most)[..., None].repeat(3, axis=2)
 
 
 def _bounds(
