@@ -19,6 +19,7 @@ from osasis.imaging.tensors import fit_square
 _LANCZOS = Image.Resampling.LANCZOS
 MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
+LARGEST_FACE = 2.0  # times the size in which the base knows faces
 LARGEST = 1536  # pixels of a whole picture's longer side
 _FILLS = 0.3  # of the photo's shorter side, that a portrait's face takes with what is around it
 _ENLARGED = 2.0  # times, at most: beyond, blocks of a small JPEG are drawn too
@@ -154,12 +155,23 @@ class Squares:
         portrait = self._portraits and len(places) == 1
         if self.fit == "whole" or (portrait and _is_portrait(places[0], image.size, self._size)):
             return Prepared(photo, (self._shrink(image, places),), faces=found, doubtful=doubt)
+        side = self._size if cover else self._side(places)
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
             # its frame would otherwise stay a photo
-            square = np.asarray(image.resize((self._size,) * 2, _LANCZOS))
+            square = np.asarray(image.resize((side, side), _LANCZOS))
             return Prepared(photo, (square,), faces=found, doubtful=doubt)
-        squares = tuple(cut(photo, place, (self._size, self._size)) for place in places)
+        finer = Similarity(complex(side / self._size), 0j)
+        places = tuple(finer @ place for place in places)
+        squares = tuple(cut(photo, place, (side, side)) for place in places)
         return Prepared(photo, squares, places, cover, found, doubt)
+
+    def _side(self, places: Sequence[Similarity]) -> int:
+        """Pixels of the squares that faces are drawn in: what the smallest of them fills."""
+        if self._canvas.in_pixels or not places:
+            return self._size
+        filled = min(1 / place.scale for place in places)
+        stride = self._canvas.stride
+        return max(self._size, round(min(LARGEST_FACE, filled) * self._size / stride) * stride)
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
@@ -206,9 +218,10 @@ class Squares:
     def _shrink(self, image: Image.Image, faces: Sequence[Similarity]) -> np.ndarray:
         """The whole photo as it is redrawn, both sides multiples of the base's stride.
 
-        In latents so that the largest face has the size in which the base knows faces, at most
-        `LARGEST` pixels, and enlarged no more than a portrait needs; without a face at its own
-        size. In pixels its shorter side is the base's.
+        In latents so that the largest face has the size in which the base knows faces, or more, up
+        to `LARGEST_FACE` times, where the photo has the pixels; at most `LARGEST` pixels, and
+        enlarged no more than a portrait needs; without a face at its own size. In pixels its
+        shorter side is the base's.
         """
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise OsasisError(
@@ -219,7 +232,7 @@ class Squares:
         stride = self._canvas.stride
         scale = self._size / min(image.size)
         if not self._canvas.in_pixels:
-            fitting = [abs(face.a) for face in faces]
+            fitting = [_drawn_at(face) for face in faces]
             portrait = self._size / (_FILLS * min(image.size))
             most = min(LARGEST / max(image.size), max(1.0, portrait), _ENLARGED)
             scale = max(scale, min(most, *(fitting or [1.0])))
@@ -231,6 +244,12 @@ def _starts(length: int, side: float) -> list[float]:
     """Where tiles of `side` begin that cover `length` evenly."""
     count = max(1, int(np.ceil((length - side) / (side * _TILE_STEP) - 1e-6)) + 1)
     return np.linspace(0, length - side, count).tolist() if count > 1 else [(length - side) / 2]
+
+
+def _drawn_at(place: Similarity) -> float:
+    """How much a photo is enlarged to draw this face, see `Squares._shrink`."""
+    fitting = place.scale
+    return fitting if fitting > 1 else min(1.0, LARGEST_FACE * fitting)
 
 
 def _is_portrait(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:

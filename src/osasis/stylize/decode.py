@@ -23,7 +23,7 @@ from osasis.models.windows import in_tiles, scaled
 from osasis.stylize.edit import Edit
 from osasis.stylize.light import LightFloor, keep_dark_skin
 from osasis.stylize.model import StyledModel
-from osasis.stylize.smooth import smooth_flat_places, without_lattice
+from osasis.stylize.smooth import smooth_flat_places, with_tones_of, without_lattice
 
 _LATTICE = 3  # latents that `without_lattice` looks to each side
 _SEEN = 0.7  # size at which regions of large pictures are looked for; at .32 no eyes were found
@@ -43,6 +43,9 @@ def redraw_pictures(
 ) -> Tensor:
     """Invert pictures and decode them in a style.
 
+    A face larger than the base knows is drawn twice: small, where each part of it is seen whole,
+    and as it is, for strokes and lines; tones are of the first (`with_tones_of`).
+
     Args:
         x0: (B, 3, H, W) pictures in [-1, 1] on the base's device.
         route: up and down.
@@ -55,6 +58,38 @@ def redraw_pictures(
     Returns:
         (B, 3, H, W), clamped to [-1, 1].
     """
+
+    def draw(pictures: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        return _redraw_once(
+            base, model, pictures, route, controls, seeds,
+            edits=edits, guidance=guidance, floor=floor,
+        )  # fmt: skip
+
+    result, maps = draw(x0, seeds)
+    cells = 2 * base.x0_shape[1]
+    if maps is not None and min(maps.shape[2:]) > cells:
+        for number, square in enumerate(face_squares(maps, cells)):
+            if square is not None and square.side > cells:
+                one = slice(number, number + 1)
+                small = _resized(x0[one], cells / square.side, base.stride)
+                coarse, _ = draw(small, seeds[one])
+                result[one] = with_tones_of(coarse, result[one], x0[one])
+    return with_colors_of(x0, result) if controls.keep_colors else result
+
+
+def _redraw_once(
+    base: Base,
+    model: StyledModel,
+    x0: Tensor,
+    route: Route,
+    controls: Controls,
+    seeds: Sequence[int],
+    *,
+    edits: Sequence[Edit],
+    guidance: float,
+    floor: LightFloor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """`redraw_pictures` at one size, in the style's colours; and the maps of regions it saw."""
     precision = mixed_precision(base.device, wanted=controls.mixed_precision, on_cpu=True)
     seen = torch.lerp(x0, smooth_flat_places(x0), model.dressing) if model.dressing else x0
     with precision:
@@ -82,7 +117,7 @@ def redraw_pictures(
         if floor is not None:
             regions = base.region_maps(base.squeeze(photo)) if maps is None else maps
             result = floor(x0, result, regions)
-    return with_colors_of(x0, result) if controls.keep_colors else result
+    return result, maps
 
 
 def _finished(
@@ -123,36 +158,40 @@ def seen_small(
     """
     if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
         return (base.region_maps(x0) if model.sees_regions else None), None
-    stride = base.stride
     scale = max(base.image_size / min(pictures.shape[2:]), _SEEN)
-    size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
-    small = base.to_x0(F.interpolate(pictures, size, mode="bicubic", antialias=True))
+    small = base.to_x0(_resized(pictures, scale, base.stride))
     maps = base.region_maps(small) if model.sees_regions else None
     if maps is None:
         return None, base.encode_x0(base.squeeze(model.dressed(small, maps)[0]))
     full = (2 * x0.shape[2], 2 * x0.shape[3])
     maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
-    return with_faces(base, model, x0, maps)
+    return with_faces(base, model, pictures, x0, maps)
 
 
-def with_faces(base: Base, model: StyledModel, x0: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+def with_faces(
+    base: Base, model: StyledModel, pictures: Tensor, x0: Tensor, maps: Tensor
+) -> tuple[Tensor, Tensor]:
     """Region maps of large pictures with those of their clearest face, and that face's codes.
 
-    In a face's own square the regions' network sees teeth, and z_sem describes the person; a
-    picture without a face is taken whole.
+    In a face's own square, brought to the base's size, the regions' network sees teeth, and z_sem
+    describes the person; a picture without a face is taken whole.
 
     Args:
-        x0: (B, C, h, w) latents.
+        pictures: (B, 3, H, W).
+        x0: (B, C, h, w), their latents.
         maps: (B, R, 2 h, 2 w), coarse.
     """
-    side = base.x0_shape[1]
     maps, places = maps.clone(), []
-    for number, square in enumerate(face_squares(maps, 2 * side)):
+    for number, square in enumerate(face_squares(maps, 2 * base.x0_shape[1])):
         rows = columns = slice(None)
         if square is not None:
-            rows, columns = (slice(edge // 2, edge // 2 + side) for edge in square)
-            seen = base.region_maps(x0[number : number + 1, :, rows, columns])
-            maps[number, :, scaled(rows, 2), scaled(columns, 2)] = seen[0]
+            rows, columns = _halved(square.rows), _halved(square.columns)
+            factor = base.factor
+            face = pictures[number, None, :, scaled(rows, factor), scaled(columns, factor)]
+            small = _resized(face, base.image_size / face.shape[2], base.stride)
+            seen = base.region_maps(base.to_x0(small))
+            within = maps[number, None, :, scaled(rows, 2), scaled(columns, 2)]
+            within.copy_(F.interpolate(seen, within.shape[2:], mode="bilinear"))
         places.append((rows, columns))
     dressed, _ = model.dressed(x0, maps)
     faces = [
@@ -160,6 +199,17 @@ def with_faces(base: Base, model: StyledModel, x0: Tensor, maps: Tensor) -> tupl
         for picture, (rows, columns) in zip(dressed, places, strict=True)
     ]
     return maps, base.encode_x0(torch.cat(faces))
+
+
+def _halved(places: slice) -> slice:
+    start = places.start // 2
+    return slice(start, start + (places.stop - places.start) // 2)
+
+
+def _resized(pictures: Tensor, scale: float, stride: int) -> Tensor:
+    """Pictures times `scale`, sides multiples of `stride`."""
+    size = [max(stride, round(side * scale / stride) * stride) for side in pictures.shape[2:]]
+    return F.interpolate(pictures, size, mode="bicubic", antialias=True)
 
 
 def _vary(x0: Tensor, x_t0: Tensor, route: Route, variation: float, seeds: Sequence[int]) -> Tensor:

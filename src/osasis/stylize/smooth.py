@@ -43,13 +43,27 @@ def follow_edges(field: Tensor, guide: Tensor) -> Tensor:
     The guided filter of He, Sun and Tang (ECCV 2010, Eqs. 4 to 8).
 
     Args:
-        field: (B, 1, H, W).
+        field: (B, C, H, W).
         guide: (B, 1, H, W), of pictures in [-1, 1].
     """
     mean, level = _box(guide), _box(field)
     variance = (_box(guide.square()) - mean.square()).clamp_min(0)
     slope = (_box(guide * field) - mean * level) / (variance + EDGE**2)
     return _box(slope) * guide + _box(level - slope * mean)
+
+
+def with_tones_of(coarse: Tensor, fine: Tensor, guide: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] with the tones of smaller ones, and edges of their own.
+
+    Args:
+        coarse: (B, 3, h, w) in [-1, 1].
+        fine: what keeps its detail.
+        guide: (B, 3, H, W), whose edges tones end at.
+    """
+    size = (coarse.shape[2], coarse.shape[3])
+    difference = coarse - F.interpolate(fine, size, mode="bicubic", antialias=True)
+    difference = F.interpolate(difference, fine.shape[2:], mode="bicubic")
+    return (fine + follow_edges(difference, luma(guide))).clamp(-1, 1)
 
 
 def without_lattice(pictures: Tensor, period: int) -> Tensor:
