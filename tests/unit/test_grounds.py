@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from osasis.base import Base, load_base
 from osasis.config.catalogue import assets
@@ -15,7 +16,7 @@ from osasis.models.regions import REGIONS
 from osasis.stylize.decode import seen_small
 from osasis.stylize.light import region_light
 from osasis.stylize.model import styled_model
-from osasis.stylize.smooth import NOISE, smooth_flat_places, without_lattice
+from osasis.stylize.smooth import NOISE, smooth_flat_places, with_tones_of, without_lattice
 from osasis.stylize.stylizer import Stylizer
 
 
@@ -126,3 +127,24 @@ def test_regions_of_a_person_up_to_the_waist_are_found(base: Base) -> None:
     eyes, hair = ((seen == REGIONS.index(name)).nonzero() for name in ("eye", "hair"))
     assert len(eyes) > 4 and int(eyes[:, 0].max()) < 60
     assert len(hair) > 300
+
+
+def test_a_large_face_has_detail_that_a_small_one_has_not(base: Base) -> None:
+    head = load_image(assets() / "photos" / "astronaut.png").crop((130, 0, 330, 200))
+    small, large = (to_tensor(head.resize((side, side))) for side in (256, 512))
+    stylizer = Stylizer(base, load_style("goya_josefa"))
+    coarse, fine = stylizer.redraw_squares(small), stylizer.redraw_squares(large)
+    detail = fine.diff(dim=3).abs().mean()
+    assert detail > 1.3 * F.interpolate(coarse, 512, mode="bicubic").diff(dim=3).abs().mean()
+
+
+def test_tones_of_a_small_picture_take_a_stain_away_and_leave_strokes(face: Tensor) -> None:
+    places = torch.linspace(-1, 1, 256)
+    stain = 0.2 * torch.exp(-8 * (places.square() + places[:, None].square())).expand_as(face)
+    strokes = 0.1 * torch.sin(torch.arange(256.0)).expand_as(face)
+    small = F.interpolate(0.5 * face, 128, mode="bicubic", antialias=True)
+    result = with_tones_of(small, 0.5 * face + stain + strokes, face)
+    left = result - 0.5 * face
+    assert F.avg_pool2d(left, 32).abs().max() < 0.25 * stain.max()
+    # what is left along a row goes with the strokes
+    assert (left * strokes).mean() > 0.9 * strokes.square().mean()

@@ -343,27 +343,47 @@ def test_the_manifest_knows_what_is_done(tmp_path: Path) -> None:
     assert not Manifest(tmp_path).has(output, key)
 
 
-def test_a_whole_portrait_is_drawn_where_its_face_has_the_bases_size() -> None:
+def test_a_whole_portrait_is_drawn_where_its_face_has_twice_the_bases_size_at_most() -> None:
     with Image.open(assets() / "photos" / "astronaut.png") as image:
         person = image.convert("RGB")
     auto, whole = Stylizer(load_base()), Stylizer(load_base(), fit="whole")
     waist, large = person.resize((1024, 1024)), person.resize((1500, 1500))
-    head = person.crop((130, 0, 330, 200)).resize((1024, 1024))
+    head = person.crop((130, 0, 330, 200))
 
     def drawn(stylizer: Stylizer, photo: Image.Image) -> tuple[int, ...]:
         return stylizer.prepare(photo).squares[0].shape[:2]
 
-    # strokes do not depend on how many pixels the file has
-    assert 700 < drawn(auto, waist)[0] < 900
-    assert drawn(auto, waist) == drawn(whole, waist) == drawn(auto, large)
-    assert drawn(auto, head) == drawn(whole, head) < (340, 340)
-    assert drawn(whole, person) == drawn(auto, waist)
+    assert drawn(auto, person) == drawn(whole, person) == (800, 800)  # enlarged to the base's size
     assert drawn(auto, person.resize((256, 256))) == (512, 512)  # no more than twice
+    # within 1,024 pixels the face would be a quarter larger, which does not pay
+    assert drawn(auto, waist) == drawn(whole, waist) == drawn(auto, large) == (800, 800)
+    assert drawn(auto, head.resize((480, 480))) == (480, 480)  # no pixels are made up for more
+    assert (500, 500) < drawn(auto, head.resize((1024, 1024))) < (680, 680)
     # a face far off enlarges nothing, and pictures without a face keep their size
     far = Image.new("RGB", (1024, 1024), "gray")
     far.paste(person.resize((256, 256)))
     assert drawn(whole, far) == (1024, 1024)
     assert drawn(whole, Image.new("RGB", (640, 512), "gray")) == (512, 640)
+
+
+def test_faces_in_photos_have_as_many_pixels_as_the_smallest_fills() -> None:
+    with Image.open(assets() / "photos" / "astronaut.png") as image:
+        person = image.convert("RGB")
+    stylizer = Stylizer(load_base(), fit="faces")
+
+    def side(*widths: int) -> int:
+        group = Image.new("RGB", (sum(widths) + 600, 3 * max(widths)), "gray")
+        for k, width in enumerate(widths):
+            group.paste(person.resize((width, width)), (300 + sum(widths[:k]), width))
+        squares = stylizer.prepare(group).squares
+        assert len(squares) == len(widths)
+        return squares[0].shape[0]
+
+    assert side(512) == 256
+    assert side(1000) == 256
+    assert 370 < side(1350) < 420
+    assert side(600, 1350) == 256
+    assert 470 < side(1800) <= 512
 
 
 def test_a_person_up_to_the_waist_is_a_portrait() -> None:

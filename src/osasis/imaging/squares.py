@@ -21,6 +21,8 @@ MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
 LARGEST_FACE = 2.0  # times the size in which the base knows faces
 LARGEST = 1536  # pixels of a whole picture's longer side
+_FINER = 1024  # the same, where faces are drawn larger than the base knows them
+_PAYS = 1.4  # times: a face is drawn larger by more than this, or not at all
 _FILLS = 0.3  # of the photo's shorter side, that a portrait's face takes with what is around it
 _ENLARGED = 2.0  # times, at most: beyond, blocks of a small JPEG are drawn too
 _TILE_STEP = 0.75  # from one tile to the next, in tiles: a quarter overlaps
@@ -169,9 +171,9 @@ class Squares:
         """Pixels of the squares that faces are drawn in: what the smallest of them fills."""
         if self._canvas.in_pixels or not places:
             return self._size
-        filled = min(1 / place.scale for place in places)
+        times = min(LARGEST_FACE, *(1 / place.scale for place in places))
         stride = self._canvas.stride
-        return max(self._size, round(min(LARGEST_FACE, filled) * self._size / stride) * stride)
+        return round(times * self._size / stride) * stride if times > _PAYS else self._size
 
     def finish(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Redrawn:
         """Put redrawn squares back."""
@@ -218,10 +220,10 @@ class Squares:
     def _shrink(self, image: Image.Image, faces: Sequence[Similarity]) -> np.ndarray:
         """The whole photo as it is redrawn, both sides multiples of the base's stride.
 
-        In latents so that the largest face has the size in which the base knows faces, or more, up
-        to `LARGEST_FACE` times, where the photo has the pixels; at most `LARGEST` pixels, and
-        enlarged no more than a portrait needs; without a face at its own size. In pixels its
-        shorter side is the base's.
+        In latents so that the largest face has the size in which the base knows faces, at most
+        `LARGEST` pixels, and enlarged no more than a portrait needs; within `_FINER` pixels a face
+        is up to `LARGEST_FACE` times as large, where the photo has them. Without a face at its own
+        size. In pixels its shorter side is the base's.
         """
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise OsasisError(
@@ -232,10 +234,11 @@ class Squares:
         stride = self._canvas.stride
         scale = self._size / min(image.size)
         if not self._canvas.in_pixels:
-            fitting = [_drawn_at(face) for face in faces]
+            fitting = min((face.scale for face in faces), default=1.0)
+            finer = min(LARGEST_FACE * fitting, 1.0, _FINER / max(image.size))
             portrait = self._size / (_FILLS * min(image.size))
             most = min(LARGEST / max(image.size), max(1.0, portrait), _ENLARGED)
-            scale = max(scale, min(most, *(fitting or [1.0])))
+            scale = max(scale, min(most, finer if finer > _PAYS * fitting else fitting))
         width, height = (max(self._size, round(s * scale / stride) * stride) for s in image.size)
         return np.asarray(image.resize((width, height), _LANCZOS))
 
@@ -244,12 +247,6 @@ def _starts(length: int, side: float) -> list[float]:
     """Where tiles of `side` begin that cover `length` evenly."""
     count = max(1, int(np.ceil((length - side) / (side * _TILE_STEP) - 1e-6)) + 1)
     return np.linspace(0, length - side, count).tolist() if count > 1 else [(length - side) / 2]
-
-
-def _drawn_at(place: Similarity) -> float:
-    """How much a photo is enlarged to draw this face, see `Squares._shrink`."""
-    fitting = place.scale
-    return fitting if fitting > 1 else min(1.0, LARGEST_FACE * fitting)
 
 
 def _is_portrait(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:
