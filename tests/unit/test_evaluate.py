@@ -29,7 +29,15 @@ from osasis.evaluate.networks import NETWORKS, parse_networks
 from osasis.evaluate.painters import Painters, folder_outputs, learn_config
 from osasis.evaluate.peers.adain import Adain, AdainConfig, AdainNetworks, adain
 from osasis.evaluate.peers.gatys import Gatys, GatysConfig, _gram
-from osasis.evaluate.peers.nnst import Neighbours, Nnst, NnstConfig, collapse, laplacian, sides
+from osasis.evaluate.peers.nnst import (
+    Neighbours,
+    Nnst,
+    NnstConfig,
+    _argmax,
+    collapse,
+    laplacian,
+    sides,
+)
 from osasis.evaluate.peers.run import Peers, colour_transfer, settings
 from osasis.evaluate.run import Evaluation
 from osasis.evaluate.tables import Estimate, Resampler, art_fid, frechet_distance
@@ -563,6 +571,9 @@ def test_nnst_takes_the_nearest_features_and_keeps_a_photo_in_its_own_style() ->
     style = torch.tensor([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])  # of mean 0
     features = torch.tensor([[9.0, 0.1, -9.1], [0.1, 5.0, -5.1]])
     assert torch.equal(Neighbours(style).nearest(features), style)
+    for length in (7, 512):
+        rows = torch.randn(3, length, generator=torch.Generator().manual_seed(length)).bfloat16()
+        assert torch.equal(_argmax(rows), rows.float().argmax(1))
     x = to_tensor(picture(5, 96))
     assert sides(96) == [48, 96] and len(laplacian(x)) == 3
     torch.testing.assert_close(collapse(laplacian(x)), x)
