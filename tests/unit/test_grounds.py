@@ -87,6 +87,21 @@ def test_eyes_stay_near_the_photos_in_a_style_without_a_face(base: Base, face: T
         assert float(drawn[0, 0, 0, 0]) == pytest.approx(1, abs=0.05)
 
 
+def test_what_a_style_lacks_stays_near_the_photos(base: Base, face: Tensor) -> None:
+    x0 = base.to_x0(face)
+
+    def drawn(name: str, region: str) -> float:
+        maps = torch.zeros(1, len(REGIONS), 64, 64)
+        maps[:, REGIONS.index(region)] = 1
+        model = styled_model(base, load_style(name))
+        return float((model.held_to_photo(x0 + 1, x0, maps) - x0).mean())
+
+    assert drawn("memling_maria", "glasses") == pytest.approx(0.2, abs=0.01)
+    assert drawn("memling_maria", "hat") == pytest.approx(0.5, abs=0.01)
+    assert drawn("memling_maria", "hair") == 1
+    assert drawn("jacometto_nun", "hat") == 1  # she wears a veil
+
+
 @pytest.mark.parametrize("name", ["renoir_seashore", "goya_josefa"])
 def test_teeth_stay_lighter_than_lips(base: Base, face: Tensor, name: str) -> None:
     maps = base.region_maps(base.to_x0(face))

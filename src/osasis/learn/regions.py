@@ -36,6 +36,7 @@ _STAND_INS = {
     "teeth": ("skin",),
 }
 TEETH = REGIONS.index("teeth")
+_CRISP, _HAT = (TEETH, REGIONS.index("glasses")), (REGIONS.index("hat"),)
 # a style's closed lips say nothing of teeth (or of what is held before a mouth): they go with skin
 _MEASURED = tuple(REGIONS.index("skin") if r == TEETH else r for r in range(len(REGIONS)))
 ENOUGH, ENOUGH_SMALL = 0.003, 0.0008  # of the picture, for a region to dress others
@@ -253,10 +254,13 @@ class Wardrobe:
         """How much of each place in results stays as dressed, (B, 1, H, W) in [0, `HELD`].
 
         Of a photo's face by a style without one, which would paint its lights and lines into eyes
-        and mouths; of teeth by every style: closed lips say nothing of them.
+        and mouths; of what the style lacks, lest hats sink into a dark ground and lenses turn to
+        skin. Every style lacks teeth: closed lips say nothing of them.
         """
         if self.face:
-            return HELD * _soft(share_of(maps, (TEETH,)), 1)
+            lacked = self.borrowed[:, None, None] * maps
+            amount = HELD * share_of(lacked, _CRISP) + HELD_HAT * share_of(lacked, _HAT)
+            return _soft(amount, 1)
         # two cells around them: regions are not exact
         wide = F.max_pool2d(share_of(maps, _PARTS), 5, 1, 2)
         return HELD * _soft(wide, 2)
@@ -343,6 +347,7 @@ LARGEST_GAIN = 2.0
 OWN_TONE = 0.5
 BORROWED_TONE = 0.9
 HELD = 0.8
+HELD_HAT = 0.5  # it is to have strokes
 
 
 def wardrobe(x0: Tensor, maps: Tensor, usual: Tensor) -> tuple[Wardrobe, tuple[int, ...]]:
