@@ -153,6 +153,18 @@ def test_a_large_face_has_detail_that_a_small_one_has_not(base: Base) -> None:
     assert detail > 1.3 * F.interpolate(coarse, 512, mode="bicubic").diff(dim=3).abs().mean()
 
 
+def test_lips_of_a_large_face_are_not_cracked(base: Base) -> None:
+    face = to_tensor(load_image(assets() / "styles" / "baciccio_woman.webp"))
+    large = F.interpolate(face, 512, mode="bicubic")
+    result = Stylizer(base, load_style("memling_maria")).redraw_squares(large)
+    lips = F.interpolate(base.region_maps(base.to_x0(face))[:, [REGIONS.index("mouth")]], 512)
+
+    def fine(picture: Tensor) -> float:
+        return float(((picture - F.avg_pool2d(picture, 5, 1, 2)).abs() * lips).sum())
+
+    assert fine(result) < 2 * fine(large)
+
+
 def test_tones_of_a_small_picture_take_a_stain_away_and_leave_strokes(face: Tensor) -> None:
     places = torch.linspace(-1, 1, 256)
     stain = 0.2 * torch.exp(-8 * (places.square() + places[:, None].square())).expand_as(face)

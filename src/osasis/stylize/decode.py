@@ -15,16 +15,19 @@ from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
 from osasis.imaging.colors import luma, with_colors_of
-from osasis.learn.regions import face_squares
+from osasis.learn.regions import face_squares, share_of
 from osasis.models.autoencoder import TILE
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
+from osasis.models.regions import REGIONS
 from osasis.models.windows import in_tiles, scaled
 from osasis.stylize.edit import Edit
 from osasis.stylize.light import LightFloor, keep_dark_skin
 from osasis.stylize.model import StyledModel
 from osasis.stylize.smooth import smooth_flat_places, with_tones_of, without_lattice
 
+_LIPS = (REGIONS.index("mouth"),)
+_CALM = 0.8  # of lips of large faces that is the small picture's: strokes would crack them
 _LATTICE = 3  # latents that `without_lattice` looks to each side
 _SEEN = 0.7  # size at which regions of large pictures are looked for; at .32 no eyes were found
 
@@ -73,7 +76,11 @@ def redraw_pictures(
                 one = slice(number, number + 1)
                 small = _resized(x0[one], cells / square.side, base.stride)
                 coarse, _ = draw(small, seeds[one])
-                result[one] = with_tones_of(coarse, result[one], x0[one])
+                size = x0.shape[2:]
+                toned = with_tones_of(coarse, result[one], x0[one])
+                lips = F.interpolate(share_of(maps[one], _LIPS), size, mode="bilinear")
+                calm = F.interpolate(coarse, size, mode="bicubic")
+                result[one] = toned.lerp(calm, _CALM * lips).clamp(-1, 1)
     return with_colors_of(x0, result) if controls.keep_colors else result
 
 
