@@ -19,12 +19,13 @@ from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
 from osasis.formats.base_file import domain_of
 from osasis.formats.records import Manifest, Results, file_hash, result_key
-from osasis.formats.style_file import Style
+from osasis.formats.style_file import Style, load_style
 from osasis.imaging.align import Similarity, align, cut
 from osasis.imaging.blend import Patch, enlarge, put_back
 from osasis.imaging.faces import FaceDetector
 from osasis.imaging.find import find_photos
 from osasis.imaging.squares import Canvas, Redrawn, Squares
+from osasis.learn.content import squares_of
 from osasis.stylize.batch import BatchRunner, Task, photo_seed
 from osasis.stylize.stylizer import Stylizer
 
@@ -346,7 +347,8 @@ def test_the_manifest_knows_what_is_done(tmp_path: Path) -> None:
 def test_a_whole_portrait_is_drawn_where_its_face_has_twice_the_bases_size_at_most() -> None:
     with Image.open(assets() / "photos" / "astronaut.png") as image:
         person = image.convert("RGB")
-    auto, whole = Stylizer(load_base()), Stylizer(load_base(), fit="whole")
+    base, style = load_base(), load_style("memling_maria")
+    auto, whole = Stylizer(base, style), Stylizer(base, style, fit="whole")
     waist, large = person.resize((1024, 1024)), person.resize((1500, 1500))
     head = person.crop((130, 0, 330, 200))
 
@@ -358,7 +360,12 @@ def test_a_whole_portrait_is_drawn_where_its_face_has_twice_the_bases_size_at_mo
     # within 1,024 pixels the face would be a quarter larger, which does not pay
     assert drawn(auto, waist) == drawn(whole, waist) == drawn(auto, large) == (800, 800)
     assert drawn(auto, head.resize((480, 480))) == (480, 480)  # no pixels are made up for more
-    assert (500, 500) < drawn(auto, head.resize((1024, 1024))) < (680, 680)
+    big = head.resize((1024, 1024))
+    assert (500, 500) < drawn(auto, big) < (680, 680)
+    # features that are drawn anew have the base's size
+    for anew in ({"attributes": (("smiling", 1.0),)}, {"t0": 500}):
+        assert drawn(Stylizer(base, style, **anew), big) < (340, 340)
+    assert squares_of(base, [person.resize((1800, 1800))], 4)[0].shape[2:] == (256, 256)
     # a face far off enlarges nothing, and pictures without a face keep their size
     far = Image.new("RGB", (1024, 1024), "gray")
     far.paste(person.resize((256, 256)))
@@ -369,7 +376,7 @@ def test_a_whole_portrait_is_drawn_where_its_face_has_twice_the_bases_size_at_mo
 def test_faces_in_photos_have_as_many_pixels_as_the_smallest_fills() -> None:
     with Image.open(assets() / "photos" / "astronaut.png") as image:
         person = image.convert("RGB")
-    stylizer = Stylizer(load_base(), fit="faces")
+    stylizer = Stylizer(load_base(), load_style("memling_maria"), fit="faces")
 
     def side(*widths: int) -> int:
         group = Image.new("RGB", (sum(widths) + 600, 3 * max(widths)), "gray")

@@ -19,7 +19,6 @@ from osasis.imaging.tensors import fit_square
 _LANCZOS = Image.Resampling.LANCZOS
 MAX_ASPECT = 3  # longer side of a whole picture, in shorter sides
 MAX_TILES = 400  # of one photo
-LARGEST_FACE = 2.0  # times the size in which the base knows faces
 LARGEST = 1536  # pixels of a whole picture's longer side
 _FINER = 1024  # the same, where faces are drawn larger than the base knows them
 _PAYS = 1.4  # times: a face is drawn larger by more than this, or not at all
@@ -111,15 +110,18 @@ class Squares:
     Args:
         controls: what of a photo is redrawn, and how it is put back.
         canvas: of the base that redraws.
+        largest: times the size in which the base knows faces, at most, that a large one is drawn
+            in, where the photo has the pixels.
 
     Attributes:
         fit: the control, with "auto" replaced by what it means on this base.
     """
 
-    def __init__(self, controls: Controls, canvas: Canvas) -> None:
+    def __init__(self, controls: Controls, canvas: Canvas, largest: float = 1.0) -> None:
         auto = controls.fit == "auto"
         self.fit = (FACES if canvas.faces else "crop") if auto else controls.fit
         self._controls, self._canvas, self._size = controls, canvas, canvas.size
+        self._largest = largest
         self._portraits = auto and canvas.faces and not canvas.in_pixels
         scaled = self.fit == "whole" and canvas.faces and not canvas.in_pixels
         self._detector = FaceDetector() if self.fit == FACES or scaled else None
@@ -169,9 +171,9 @@ class Squares:
 
     def _side(self, places: Sequence[Similarity]) -> int:
         """Pixels of the squares that faces are drawn in: what the smallest of them fills."""
-        if self._canvas.in_pixels or not places:
+        if not places:
             return self._size
-        times = min(LARGEST_FACE, *(1 / place.scale for place in places))
+        times = min(self._largest, *(1 / place.scale for place in places))
         stride = self._canvas.stride
         return round(times * self._size / stride) * stride if times > _PAYS else self._size
 
@@ -222,7 +224,7 @@ class Squares:
 
         In latents so that the largest face has the size in which the base knows faces, at most
         `LARGEST` pixels, and enlarged no more than a portrait needs; within `_FINER` pixels a face
-        is up to `LARGEST_FACE` times as large, where the photo has them. Without a face at its own
+        is up to `largest` times as large, where the photo has them. Without a face at its own
         size. In pixels its shorter side is the base's.
         """
         if max(image.size) > MAX_ASPECT * min(image.size):
@@ -235,7 +237,7 @@ class Squares:
         scale = self._size / min(image.size)
         if not self._canvas.in_pixels:
             fitting = min((face.scale for face in faces), default=1.0)
-            finer = min(LARGEST_FACE * fitting, 1.0, _FINER / max(image.size))
+            finer = min(self._largest * fitting, 1.0, _FINER / max(image.size))
             portrait = self._size / (_FILLS * min(image.size))
             most = min(LARGEST / max(image.size), max(1.0, portrait), _ENLARGED)
             scale = max(scale, min(most, finer if finer > _PAYS * fitting else fitting))

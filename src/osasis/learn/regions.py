@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from osasis.imaging.squares import LARGEST_FACE
 from osasis.models.regions import REGIONS
 
 FACE = tuple(REGIONS.index(name) for name in ("skin", "brow", "eye", "mouth", "nose"))
@@ -43,6 +42,7 @@ ENOUGH, ENOUGH_SMALL = 0.003, 0.0008  # of the picture, for a region to dress ot
 EYES_OF_A_FACE, NOSE_OF_A_FACE = 0.001, 0.003  # of the picture, below which there is no face
 MARKS_OF_A_FACE = 0.004  # of half its square, a tenth of what eyes and mouth of a face take
 FULL_OF_FACE = 0.43  # of a square; faces as the base frames them take .11 to .43, the median is .27
+LARGEST_FACE = 2.0  # times the size in which the base knows faces
 MARKS_AT = 0.6  # of a face's square from its top, the middle of eyes and mouth
 EPSILON = 1e-6
 

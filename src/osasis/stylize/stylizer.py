@@ -24,6 +24,7 @@ from osasis.imaging.load import Picture, load_photo
 from osasis.imaging.photo_file import Photo
 from osasis.imaging.squares import Prepared, Redrawn, Squares
 from osasis.imaging.tensors import to_images, to_tensor
+from osasis.learn.regions import LARGEST_FACE
 from osasis.stylize.decode import redraw_pictures
 from osasis.stylize.edit import EDIT_ROUTE, Edit, guidance_of
 from osasis.stylize.light import LightFloor
@@ -32,6 +33,7 @@ from osasis.stylize.text import edits_of
 
 MAX_BATCH = 16
 BYTES_PER_PIXEL = 6_000  # measured peak of one evaluation of a patched base per pixel, rounded up
+_SHALLOW = 200  # t0 up to which a large face is drawn large: from further up it is drawn anew
 WAITING_PIXELS = 50_000_000  # of photos that wait for the network together, to bound memory
 
 StyleName = str | Path
@@ -217,7 +219,10 @@ class Stylizer:
 
     @cached_property
     def _squares(self) -> Squares:
-        return Squares(self._controls, self._base.canvas)
+        # an edit, or a way from far up, draws features anew: at a size that the base knows only
+        shallow = self._route.t0 <= _SHALLOW and not self._edits
+        finer = shallow and self._model.sees_regions
+        return Squares(self._controls, self._base.canvas, LARGEST_FACE if finer else 1.0)
 
     def prepare(self, photo: Photo | Image.Image, faces: Sequence[Face] | None = None) -> Prepared:
         """Find what of a photo is to be redrawn; see `Squares.prepare`."""
