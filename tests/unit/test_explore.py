@@ -14,6 +14,10 @@ def test_rows_and_captions(tiny_base: Base) -> None:
     first, second = (preview_style(tiny_base, picture(i), name=f"p{i}") for i in (1, 2))
     alone = plan(tiny_base, [(first, 1.0)])
     assert [row.control for row in alone] == [c for c in CONTROLS if c != "mix"]
+    own = first.manifest.config.stylize_route.t0
+    (row,) = plan(tiny_base, [(first, 1.0)], ("t0",))
+    tried = [trial.controls.t0 or 0 for trial in row.trials]
+    assert own in tried and own < max(tried) <= 1.35 * own  # nothing was learned further up
     rows = plan(tiny_base, [(first, 2.0), (second, 2.0)], ("mix", "levels"))
     assert [row.control for row in rows] == ["levels", "mix"]
     assert [t.caption for t in rows[0].trials] == ["none", "0", "0,1", "0,1,2"]

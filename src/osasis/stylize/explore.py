@@ -13,6 +13,7 @@ from torch import Tensor
 
 from osasis.base import Base
 from osasis.config.controls import Controls
+from osasis.diffusion.schedule import TRAIN_STEPS
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.sheet import contact_sheet
@@ -29,7 +30,7 @@ _COLORS = {
 }  # fmt: skip
 _STRENGTHS = (0.0, 0.5, 1.0, 1.25, 1.5)
 _LAMBDAS = (0.0, 0.5, 1.0, 3.0, 10.0)  # times the style's own, or times 0.1 where that is 0
-_T0 = (50, 100, 150, 200, 300)
+_T0 = (2, 4, 6, 7, 8)  # sixths of the style's own, beyond which nothing was learned
 _VARIATIONS = (0.0, 0.15, 0.3, 0.45, 0.6)
 _SEED_VARIATION = 0.3
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -64,13 +65,14 @@ def plan(
     """
     mixed = tuple(normalised(list(styles)))
     own = mixed[0][0].manifest.lambda_spn or 0.1
+    own_t0 = mixed[0][0].manifest.config.stylize_route.t0
     levels = [(), *(tuple(range(n + 1)) for n in range(base.num_levels))]
     values: dict[str, list[tuple[str, dict[str, Any]]]] = {
         "strength": [(f"{s:g}", {"strength": s}) for s in _STRENGTHS],
         "levels": [(",".join(map(str, v)) or "none", {"style_levels": v}) for v in levels],
         "codes": [("as learned", {}), ("swapped", {"swap_codes": True})],
         "lambda_spn": [(f"{own * k:.3g}", {"lambda_spn": own * k}) for k in _LAMBDAS],
-        "t0": [(f"{t}", {"t0": t}) for t in _T0],
+        "t0": [(f"{t}", {"t0": t}) for t in (min(TRAIN_STEPS, -(-own_t0 * n // 6)) for n in _T0)],
         "variation": [(f"{v:g}", {"variation": v}) for v in _VARIATIONS],
         "seed": [(f"{s}", {"variation": _SEED_VARIATION, "seed": s}) for s in range(5)],
     }
