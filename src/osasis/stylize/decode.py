@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,13 +62,9 @@ def redraw_pictures(
     Returns:
         (B, 3, H, W), clamped to [-1, 1].
     """
-
-    def draw(pictures: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        return _redraw_once(
-            base, model, pictures, route, controls, seeds,
-            edits=edits, guidance=guidance, floor=floor,
-        )  # fmt: skip
-
+    draw = partial(
+        _redraw_once, base, model, route, controls, edits=edits, guidance=guidance, floor=floor
+    )
     result, maps = draw(x0, seeds)
     cells = 2 * base.x0_shape[1]
     if maps is not None and min(maps.shape[2:]) > cells:
@@ -76,20 +73,24 @@ def redraw_pictures(
                 one = slice(number, number + 1)
                 small = _resized(x0[one], cells / square.side, base.stride)
                 coarse, _ = draw(small, seeds[one])
-                size = x0.shape[2:]
-                toned = with_tones_of(coarse, result[one], x0[one])
-                lips = F.interpolate(share_of(maps[one], _LIPS), size, mode="bilinear")
-                calm = F.interpolate(coarse, size, mode="bicubic")
-                result[one] = toned.lerp(calm, _CALM * lips).clamp(-1, 1)
+                result[one] = _of_two_sizes(coarse, result[one], x0[one], maps[one])
     return with_colors_of(x0, result) if controls.keep_colors else result
+
+
+def _of_two_sizes(coarse: Tensor, fine: Tensor, photo: Tensor, maps: Tensor) -> Tensor:
+    """`fine` with the tones of `coarse`, a smaller result, and most of its lips."""
+    size = fine.shape[2:]
+    lips = F.interpolate(share_of(maps, _LIPS), size, mode="bilinear")
+    calm = F.interpolate(coarse, size, mode="bicubic")
+    return with_tones_of(coarse, fine, photo).lerp(calm, _CALM * lips).clamp(-1, 1)
 
 
 def _redraw_once(
     base: Base,
     model: StyledModel,
-    x0: Tensor,
     route: Route,
     controls: Controls,
+    x0: Tensor,
     seeds: Sequence[int],
     *,
     edits: Sequence[Edit],
