@@ -134,10 +134,11 @@ def test_strength_0_smooths_nothing(base: Base, face: Tensor) -> None:
 def test_regions_of_a_person_up_to_the_waist_are_found(base: Base) -> None:
     person = to_tensor(load_image(assets() / "photos" / "astronaut.png").resize((800, 800)))
     x0 = base.to_x0(person)
-    maps, z_sem = seen_small(base, styled_model(base, load_style("renoir_seashore")), person, x0)
-    assert maps is not None and maps.shape[2:] == (200, 200)
+    model = styled_model(base, load_style("renoir_seashore"))
+    regions, z_sem = seen_small(base, model, person, x0)
+    assert regions is not None and regions.maps.shape[2:] == (200, 200)
     assert z_sem is not None and z_sem.shape == (1, base.diffae.config.unet.z_dim)
-    seen = maps[0].argmax(0)
+    seen = regions.maps[0].argmax(0)
     # the face lies within these cells, the suit below
     eyes, hair = ((seen == REGIONS.index(name)).nonzero() for name in ("eye", "hair"))
     assert len(eyes) > 4 and int(eyes[:, 0].max()) < 60

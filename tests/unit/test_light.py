@@ -13,6 +13,7 @@ from osasis.formats.style_file import load_style
 from osasis.imaging.colors import darkened, exposure, lit
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
+from osasis.learn.regions import PhotoRegions
 from osasis.models.regions import REGIONS
 from osasis.stylize.light import LightFloor, keep_dark_skin, region_light
 from osasis.stylize.preview import preview_style
@@ -117,8 +118,9 @@ def test_lights_on_dark_skin_are_no_pale_blotches() -> None:
     maps = torch.zeros(1, len(REGIONS), 64, 64)
     maps[:, REGIONS.index("skin"), :32] = 1
     maps[:, REGIONS.index("teeth"), 32:] = 1
-    light = (keep_dark_skin(photo, drawn, maps) + 1) / 2
-    on_paper = (keep_dark_skin(photo, drawn, maps, paper=1) + 1) / 2
+    regions = PhotoRegions.of(maps, 64)
+    light = (keep_dark_skin(photo, drawn, regions) + 1) / 2
+    on_paper = (keep_dark_skin(photo, drawn, regions, paper=1) + 1) / 2
     assert light[0, 0, 0, 0] < 0.9 * (0.2 / 0.57) ** 0.5 + 0.01  # as far down as the mean
     assert light[0, 0, 0, 60] < 0.3
     assert light[0, 0, 60, 0] > 0.75  # teeth stay white

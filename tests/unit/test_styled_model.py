@@ -19,6 +19,7 @@ from osasis.formats.style_file import Style, load_style
 from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.learner import StyleLearner
+from osasis.learn.regions import PhotoRegions
 from osasis.models.diffae import invert
 from osasis.models.spn import spn_term
 from osasis.stylize.model import common_route, normalised, styled_model
@@ -246,9 +247,9 @@ def test_a_preview_on_a_base_with_regions_dresses_photos() -> None:
 def test_strength_beyond_1_dresses_no_further() -> None:
     base, style = load_base("faces-256", device="cpu"), load_style("renoir_seashore")
     x0 = torch.randn(1, *base.x0_shape)
-    maps = base.region_maps(x0)
+    regions = PhotoRegions.of(base.region_maps(x0), 64)
     once, most, half = (
-        styled_model(base, style, strength=s).dressed(x0, maps)[0] for s in (1.0, 1.5, 0.5)
+        styled_model(base, style, strength=s).dressed(x0, regions)[0] for s in (1.0, 1.5, 0.5)
     )
     assert torch.equal(once, most)
     torch.testing.assert_close(half, (x0 + once) / 2)

@@ -155,8 +155,8 @@ def _face_square(face: Tensor, marks: Tensor, sides: Sequence[int]) -> FaceSquar
     for side in sides:
         window = side // 2 | 1  # odd; twice, so that the middle of a face is its maximum
         around = marks
-        for _ in range(2):
-            around = F.avg_pool2d(around, window, 1, window // 2)
+        for size in ((window, 1), (1, window)) * 2:
+            around = F.avg_pool2d(around, size, 1, (size[0] // 2, size[1] // 2))
         if around.max() <= MARKS_OF_A_FACE:
             return found
         height, width = marks.shape[2:]
@@ -169,25 +169,35 @@ def _face_square(face: Tensor, marks: Tensor, sides: Sequence[int]) -> FaceSquar
     return found
 
 
-def near_faces(maps: Tensor, cells: int) -> Tensor:
-    """1 within `face_squares` and 0 elsewhere, (B, 1, H, W); 1 in pictures without.
+@dataclass(frozen=True)
+class PhotoRegions:
+    """Where the regions of photos are.
 
-    In a person up to the waist the regions' network takes an orange suit for skin; within a
-    face's square it is right.
+    Attributes:
+        maps: (B, R, H, W) shares.
+        squares: of the clearest face in each picture; None where none is seen, and where all of a
+            picture is near a face: in the base's size, and where the base is one region.
+        measured: `maps` with regions of a head only within `squares`. In a person up to the waist
+            the regions' network takes an orange suit for skin; within a face's square it is right.
     """
-    near = torch.ones_like(maps[:, :1])
-    for picture, square in zip(near, face_squares(maps, cells), strict=True):
-        if square is not None:
-            picture.zero_()
-            picture[:, square.rows, square.columns] = 1
-    return near
 
+    maps: Tensor
+    squares: tuple[FaceSquare | None, ...]
+    measured: Tensor
 
-def measured_near(maps: Tensor, near: Tensor) -> Tensor:
-    """Maps (B, R, H, W) with regions of a head only where faces are."""
-    head = torch.zeros(len(REGIONS), device=maps.device)
-    head[list(_HEAD)] = 1
-    return maps * (1 - head[:, None, None] * (1 - near))
+    @staticmethod
+    def of(maps: Tensor, cells: int) -> PhotoRegions:
+        """Those of `maps`, of which `cells` are a side of the base's own pictures."""
+        height, width = maps.shape[2:]
+        if maps.shape[1] != len(REGIONS) or min(height, width) < cells or height == width == cells:
+            return PhotoRegions(maps, (None,) * len(maps), maps)
+        squares, measured = face_squares(maps, cells), maps.clone()
+        for picture, square in zip(measured, squares, strict=True):
+            if square is not None:
+                near = torch.zeros_like(picture[0])
+                near[square.rows, square.columns] = 1
+                picture[list(_HEAD)] *= near
+        return PhotoRegions(maps, tuple(squares), measured)
 
 
 def spn_channels(latents: int, *, dress: bool, face: bool) -> int:
@@ -265,7 +275,7 @@ class Wardrobe:
         wide = F.max_pool2d(share_of(maps, _PARTS), 5, 1, 2)
         return HELD * _soft(wide, 2)
 
-    def dress(self, x0: Tensor, maps: Tensor, near: Tensor | None = None) -> Tensor:
+    def dress(self, x0: Tensor, maps: Tensor, measured: Tensor | None = None) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
 
         Closed form, no network: palette and contrast arrive here, strokes do not. A share
@@ -277,17 +287,15 @@ class Wardrobe:
         Args:
             x0: (B, C, h, w) latents.
             maps: (B, R, H, W), from `maps`.
-            near: (B, 1, H, W), where faces are, see `near_faces`; None for everywhere.
+            measured: the same, where statistics are taken; None for everywhere.
         """
-        weights = at_size(maps, (x0.shape[2], x0.shape[3]))
+        size = (x0.shape[2], x0.shape[3])
+        weights = at_size(maps, size)
         soft = F.avg_pool2d(F.pad(weights, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        places = weights if measured is None else at_size(measured, size)
         # a region of less than half a cell has no statistics of its own
-        if near is not None and self.face:
-            measured = at_size(measured_near(maps, near), (x0.shape[2], x0.shape[3]))
-        else:
-            measured = weights
-        whole = measured.sum((2, 3), keepdim=True) > HALF_A_CELL
-        found = region_statistics(x0, torch.where(whole, measured, torch.ones_like(weights)))
+        whole = places.sum((2, 3), keepdim=True) > HALF_A_CELL
+        found = region_statistics(x0, torch.where(whole, places, torch.ones_like(weights)))
         mean, std = self.latents.mean, self.latents.std
         if self.face:
             own = torch.where(whole[..., 0], found.mean - self.usual, torch.zeros_like(found.mean))

@@ -16,7 +16,7 @@ from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
 from osasis.imaging.colors import luma, with_colors_of
-from osasis.learn.regions import face_squares, share_of
+from osasis.learn.regions import PhotoRegions, face_squares, share_of
 from osasis.models.autoencoder import TILE
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE
@@ -65,15 +65,15 @@ def redraw_pictures(
     draw = partial(
         _redraw_once, base, model, route, controls, edits=edits, guidance=guidance, floor=floor
     )
-    result, maps = draw(x0, seeds)
-    cells = 2 * base.x0_shape[1]
-    if maps is not None and min(maps.shape[2:]) > cells:
-        for number, square in enumerate(face_squares(maps, cells)):
+    result, regions = draw(x0, seeds)
+    cells = _cells(base)
+    if regions is not None:
+        for number, square in enumerate(regions.squares):
             if square is not None and square.side > cells:
                 one = slice(number, number + 1)
                 small = _resized(x0[one], cells / square.side, base.stride)
                 coarse, _ = draw(small, seeds[one])
-                result[one] = _of_two_sizes(coarse, result[one], x0[one], maps[one])
+                result[one] = _of_two_sizes(coarse, result[one], x0[one], regions.maps[one])
     return with_colors_of(x0, result) if controls.keep_colors else result
 
 
@@ -96,14 +96,14 @@ def _redraw_once(
     edits: Sequence[Edit],
     guidance: float,
     floor: LightFloor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """`redraw_pictures` at one size, in the style's colours; and the maps of regions it saw."""
+) -> tuple[Tensor, PhotoRegions | None]:
+    """`redraw_pictures` at one size, in the style's colours; and the regions it saw."""
     precision = mixed_precision(base.device, wanted=controls.mixed_precision, on_cpu=True)
     seen = torch.lerp(x0, smooth_flat_places(x0), model.dressing) if model.dressing else x0
     with precision:
         photo = base.to_x0(seen).float()
-    maps, z_sem = seen_small(base, model, seen, photo)
-    dressed, inputs = model.dressed(photo, maps)
+    regions, z_sem = seen_small(base, model, seen, photo)
+    dressed, inputs = model.dressed(photo, regions)
     if z_sem is None:
         z_sem = base.encode_x0(base.squeeze(dressed))
     with precision:
@@ -116,29 +116,28 @@ def _redraw_once(
         z_edited = z_sem + torch.stack(shifts).sum(0)
     with precision:
         decoded = decode(model, inputs, x_t0, z_sem, route, z_edited=z_edited, guidance=guidance)
-        if maps is not None and z_edited is None:
-            decoded = model.held_to_photo(decoded, dressed, maps)
+        if regions is not None and z_edited is None:
+            decoded = model.held_to_photo(decoded, dressed, regions.maps)
         with torch.no_grad():
             pictures = base.to_picture(decoded)
     with torch.no_grad():
-        result = _finished(base, model, x0, pictures.float().clamp(-1, 1), maps)
+        result = _finished(base, model, x0, pictures.float().clamp(-1, 1), regions)
         if floor is not None:
-            regions = base.region_maps(base.squeeze(photo)) if maps is None else maps
-            result = floor(x0, result, regions)
-    return result, maps
+            maps = base.region_maps(base.squeeze(photo)) if regions is None else regions.maps
+            result = floor(x0, result, maps)
+    return result, regions
 
 
 def _finished(
-    base: Base, model: StyledModel, x0: Tensor, result: Tensor, maps: Tensor | None
+    base: Base, model: StyledModel, x0: Tensor, result: Tensor, regions: PhotoRegions | None
 ) -> Tensor:
     """What is mended in results that were dressed: lattice, dark skin, colours in a drawing."""
     if not model.dressing:
         return result
     if not base.in_pixels:
         result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
-    if maps is not None and base.regions is not None:
-        near = model.near_faces(maps)
-        result = keep_dark_skin(x0, result, maps, model.dressing, near, model.greyness)
+    if regions is not None and base.regions is not None:
+        result = keep_dark_skin(x0, result, regions, model.dressing, model.greyness)
     return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 
@@ -156,8 +155,8 @@ def _without_lattice(pictures: Tensor, factor: int) -> Tensor:
 
 def seen_small(
     base: Base, model: StyledModel, pictures: Tensor, x0: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Region maps, if a style asks for them, and codes of pictures larger than the base's.
+) -> tuple[PhotoRegions | None, Tensor | None]:
+    """Regions, if a style asks for them, and codes of pictures larger than the base's.
 
     Both networks know what a face of the base's size has around it, so a larger picture is shown
     to them smaller: to the encoder in the base's size, to the regions' network less small, so that
@@ -165,21 +164,27 @@ def seen_small(
     larger: it is the dressed picture's own.
     """
     if base.in_pixels or min(x0.shape[2:]) <= base.x0_shape[1]:
-        return (base.region_maps(x0) if model.sees_regions else None), None
+        if not model.sees_regions:
+            return None, None
+        return PhotoRegions.of(base.region_maps(x0), _cells(base)), None
     scale = max(base.image_size / min(pictures.shape[2:]), _SEEN)
     small = base.to_x0(_resized(pictures, scale, base.stride))
-    maps = base.region_maps(small) if model.sees_regions else None
-    if maps is None:
-        return None, base.encode_x0(base.squeeze(model.dressed(small, maps)[0]))
+    if not model.sees_regions:
+        return None, base.encode_x0(base.squeeze(small))
     full = (2 * x0.shape[2], 2 * x0.shape[3])
-    maps = F.interpolate(maps, full, mode="bilinear", align_corners=False)
+    maps = F.interpolate(base.region_maps(small), full, mode="bilinear", align_corners=False)
     return with_faces(base, model, pictures, x0, maps)
+
+
+def _cells(base: Base) -> int:
+    """Places of region maps along a side of the base's own pictures."""
+    return 2 * base.x0_shape[1]
 
 
 def with_faces(
     base: Base, model: StyledModel, pictures: Tensor, x0: Tensor, maps: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Region maps of large pictures with those of their clearest face, and that face's codes.
+) -> tuple[PhotoRegions, Tensor]:
+    """Regions of large pictures, their clearest face seen close, and that face's codes.
 
     In a face's own square, brought to the base's size, the regions' network sees teeth, and z_sem
     describes the person; a picture without a face is taken whole.
@@ -190,7 +195,7 @@ def with_faces(
         maps: (B, R, 2 h, 2 w), coarse.
     """
     maps, places = maps.clone(), []
-    for number, square in enumerate(face_squares(maps, 2 * base.x0_shape[1])):
+    for number, square in enumerate(face_squares(maps, _cells(base))):
         rows = columns = slice(None)
         if square is not None:
             rows, columns = _halved(square.rows), _halved(square.columns)
@@ -201,12 +206,13 @@ def with_faces(
             within = maps[number, None, :, scaled(rows, 2), scaled(columns, 2)]
             within.copy_(F.interpolate(seen, within.shape[2:], mode="bilinear"))
         places.append((rows, columns))
-    dressed, _ = model.dressed(x0, maps)
+    regions = PhotoRegions.of(maps, _cells(base))
+    dressed, _ = model.dressed(x0, regions)
     faces = [
         base.squeeze(picture[None, :, rows, columns])
         for picture, (rows, columns) in zip(dressed, places, strict=True)
     ]
-    return maps, base.encode_x0(torch.cat(faces))
+    return regions, base.encode_x0(torch.cat(faces))
 
 
 def _halved(places: slice) -> slice:

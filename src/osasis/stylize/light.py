@@ -12,7 +12,7 @@ from osasis.base import Base
 from osasis.formats.style_file import Style
 from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.learn.regions import measured_near, share_of
+from osasis.learn.regions import PhotoRegions, share_of
 from osasis.models.regions import REGIONS
 from osasis.stylize.smooth import follow_edges
 
@@ -29,12 +29,7 @@ _WHITES = tuple(map(REGIONS.index, ("eye", "teeth")))
 
 
 def keep_dark_skin(
-    before: Tensor,
-    after: Tensor,
-    maps: Tensor,
-    amount: float = 1,
-    near: Tensor | None = None,
-    paper: float = 0,
+    before: Tensor, after: Tensor, regions: PhotoRegions, amount: float = 1, paper: float = 0
 ) -> Tensor:
     """Results, (B, 3, H, W) in [-1, 1], whose skin is darker where the photo's is.
 
@@ -46,23 +41,21 @@ def keep_dark_skin(
     Args:
         before: the photos, (B, 3, H, W).
         after: the results.
-        maps: shares of the photos' regions, (B, R, h, w).
+        regions: of the photos.
         amount: 0 to 1.
-        near: (B, 1, h, w), where skin is measured, see `near_faces`; None for everywhere.
         paper: how far the result is a drawing on paper, 0 to 1.
     """
     skin = REGIONS.index("skin")
-    measured = maps if near is None else measured_near(maps, near)
-    photo, drawn = region_light(before, measured)[:, skin], region_light(after, measured)[:, skin]
+    photo, drawn = (region_light(x, regions.measured)[:, skin] for x in (before, after))
     # a photo without skin has none that could be dark
     ratio = torch.where(photo > 0, photo / _USUAL, torch.ones_like(photo)).clamp(max=1)
     stops = _OWN * amount * ratio.log()[:, None, None, None]
     power = (stops / drawn.clamp(0.01, 0.9).log()[:, None, None, None]).clamp(max=_STEEPEST)
     light = luma((after + 1) / 2).clamp_min(1e-3)
-    white = _to_size(share_of(maps, _WHITES), after).add(paper).clamp(max=1)
+    white = _to_size(share_of(regions.maps, _WHITES), after).add(paper).clamp(max=1)
     gain = light.pow(power)
     gain = torch.lerp((gain * stops.exp()).sqrt().minimum(stops.exp()), gain, white)
-    face = _to_size(share_of(maps, _SKIN), after)
+    face = _to_size(share_of(regions.maps, _SKIN), after)
     return (after + 1) * (1 + face * (gain - 1)) - 1
 
 

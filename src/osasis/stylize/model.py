@@ -16,11 +16,10 @@ from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
 from osasis.imaging.colors import is_grey
-from osasis.learn.regions import Wardrobe, at_size, near_faces
+from osasis.learn.regions import PhotoRegions, Wardrobe, at_size
 from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
 from osasis.models.diffae import DiffAE, copy_unet
-from osasis.models.regions import REGIONS
 from osasis.models.spn import SPN, spn_term
 from osasis.models.state import differences, shapes_of, with_prefix
 
@@ -100,39 +99,27 @@ class StyledModel:
         """Whether it asks where a photo's regions are."""
         return any(part.wardrobe is not None for part in self.parts)
 
-    def dressed(self, x0: Tensor, maps: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def dressed(
+        self, x0: Tensor, regions: PhotoRegions | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Photos as they are inverted, and what each part's SPN sees of them.
 
         Args:
             x0: (B, C, h, w).
-            maps: (B, R, H, W) of their regions; None where no part asks for them.
+            regions: of the photos; None where no part asks for them.
         """
         moved, inputs = torch.zeros_like(x0), []
-        near = None if maps is None else self.near_faces(maps)
         for part in self.parts:
-            if part.wardrobe is None or maps is None:
+            clothes = part.wardrobe
+            if clothes is None or regions is None:
                 inputs.append(x0)
                 continue
-            seen = part.wardrobe.maps(maps)
-            dressed = part.wardrobe.dress(x0, seen, near) if part.dress else None
-            if dressed is not None:
+            seen, dressed = clothes.maps(regions.maps), None
+            if part.dress:
+                dressed = clothes.dress(x0, seen, clothes.maps(regions.measured))
                 moved = moved + part.share * (dressed - x0)
-            inputs.append(part.wardrobe.spn_input(x0, dressed, seen))
+            inputs.append(clothes.spn_input(x0, dressed, seen))
         return x0 + min(1.0, self.strength) * moved, tuple(inputs)
-
-    def near_faces(self, maps: Tensor) -> Tensor | None:
-        """See `osasis.learn.regions.near_faces`; None where all of a picture is near.
-
-        That is in pictures of the base's size, and where the base is one region.
-
-        Args:
-            maps: (B, R, H, W), two places a latent.
-        """
-        cells = 2 * self.diffae.config.unet.image_size
-        height, width = maps.shape[2:]
-        if maps.shape[1] != len(REGIONS) or min(height, width) < cells or height == width == cells:
-            return None
-        return near_faces(maps, cells)
 
     @property
     def dressing(self) -> float:
