@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,6 @@ class Task:
     data: bytes | None = None
 
 
-def _photo_hash(task: Task) -> str:
-    return file_hash(task.path) if task.data is None else hashlib.sha256(task.data).hexdigest()
-
-
 def photo_seed(seed: int, photo_hash: str) -> int:
     """The seed of a photo's noise: it depends on no other photo."""
     return seed + int(photo_hash[:8], 16)
@@ -60,12 +56,8 @@ class _Read:
     prepared: Prepared
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.prepared.squares[0].shape
-
-
-def _seed(photo: _Read) -> int:
-    return photo_seed(photo.task.seed, photo.photo_hash)
+    def seed(self) -> int:
+        return photo_seed(self.task.seed, self.photo_hash)
 
 
 def _known(outcome: Outcome) -> Future[Outcome]:
@@ -109,7 +101,7 @@ class BatchRunner:
                 if not isinstance(read, _Read):
                     yield task, read
                     continue
-                if waiting and (self._is_full(waiting) or waiting[0].shape != read.shape):
+                if not self._stylizer.has_room([r.prepared for r in waiting], read.prepared):
                     saving.extend(self._draw(pool, waiting))
                     waiting = []
                 waiting.append(read)
@@ -139,10 +131,11 @@ class BatchRunner:
         try:
             if task.data is None and not task.path.is_file():
                 load_photo(task.path)  # says best what is wrong
-            photo_hash = _photo_hash(task)
+            data = task.data
+            photo_hash = file_hash(task.path) if data is None else sha256(data).hexdigest()
             if self._is_done(task, photo_hash):
                 return False
-            photo = load_photo(task.path) if task.data is None else decode_photo(task.data)
+            photo = load_photo(task.path) if data is None else decode_photo(data)
             return _Read(task, photo_hash, self._stylizer.prepare(photo))
         except OsasisError as error:
             return error
@@ -164,12 +157,8 @@ class BatchRunner:
     def _redraw(
         self, pool: ThreadPoolExecutor, photos: Sequence[_Read]
     ) -> Iterator[tuple[Task, Future[Outcome]]]:
-        squares = [square for photo in photos for square in photo.prepared.squares]
-        seeds = [_seed(photo) for photo in photos for _ in photo.prepared.squares]
-        if not squares:
-            return
         try:
-            results = self._stylizer.redraw(squares, seeds)
+            results = self._stylizer.redraw_photos([(p.prepared, p.seed) for p in photos])
         except OsasisError as error:
             if len(photos) == 1:
                 yield photos[0].task, _known(error)
@@ -177,10 +166,8 @@ class BatchRunner:
             for photo in photos:  # one of them is bad: each by itself
                 yield from self._redraw(pool, [photo])
             return
-        for photo in photos:
-            count = len(photo.prepared.squares)
-            yield photo.task, pool.submit(self._finish, photo, results[:count])
-            del results[:count]
+        for photo, squares in zip(photos, results, strict=True):
+            yield photo.task, pool.submit(self._finish, photo, squares)
 
     def _finish(self, photo: _Read, results: Sequence[np.ndarray]) -> Outcome:
         try:
@@ -189,6 +176,3 @@ class BatchRunner:
             return True
         except OsasisError as error:
             return error
-
-    def _is_full(self, waiting: Sequence[_Read]) -> bool:
-        return self._stylizer.is_full([read.prepared for read in waiting])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,48 +33,97 @@ _LATTICE = 3  # latents that `without_lattice` looks to each side
 _SEEN = 0.7  # size at which regions of large pictures are looked for; at .32 no eyes were found
 
 
-def redraw_pictures(
-    base: Base,
-    model: StyledModel,
-    x0: Tensor,
-    route: Route,
-    controls: Controls,
-    seeds: Sequence[int],
-    *,
-    edits: Sequence[Edit] = (),
-    guidance: float = 1.0,
-    floor: LightFloor | None = None,
-) -> Tensor:
-    """Invert pictures and decode them in a style.
+@dataclass(frozen=True)
+class Drawing:
+    """Inverts pictures and decodes them in a style.
 
-    A face larger than the base knows is drawn twice: small, where each part of it is seen whole,
-    and as it is, for strokes and lines; tones are of the first (`with_tones_of`).
-
-    Args:
-        x0: (B, 3, H, W) pictures in [-1, 1] on the base's device.
+    Attributes:
+        base: what inverts.
+        model: what decodes.
         route: up and down.
         controls: `variation`, `mixed_precision` and `keep_colors` are read here.
-        seeds: one a picture, of what `variation` draws.
         edits: changes of z_sem; they add up.
         guidance: how much of their effect is taken, see `guided`.
         floor: what keeps regions from becoming much darker than they were.
-
-    Returns:
-        (B, 3, H, W), clamped to [-1, 1].
     """
-    draw = partial(
-        _redraw_once, base, model, route, controls, edits=edits, guidance=guidance, floor=floor
-    )
-    result, regions = draw(x0, seeds)
-    cells = _cells(base)
-    if regions is not None:
-        for number, square in enumerate(regions.squares):
-            if square is not None and square.side > cells:
-                one = slice(number, number + 1)
-                small = _resized(x0[one], cells / square.side, base.stride)
-                coarse, _ = draw(small, seeds[one])
-                result[one] = _of_two_sizes(coarse, result[one], x0[one], regions.maps[one])
-    return with_colors_of(x0, result) if controls.keep_colors else result
+
+    base: Base
+    model: StyledModel
+    route: Route
+    controls: Controls
+    edits: Sequence[Edit]
+    guidance: float
+    floor: LightFloor | None
+
+    def __call__(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Redraw pictures.
+
+        A face larger than the base knows is drawn twice: small, where each part of it is seen
+        whole, and as it is, for strokes and lines; tones are of the first (`with_tones_of`).
+
+        Args:
+            x0: (B, 3, H, W) pictures in [-1, 1] on the base's device.
+            seeds: one a picture, of what `variation` draws.
+
+        Returns:
+            (B, 3, H, W), clamped to [-1, 1].
+        """
+        result, regions = self._once(x0, seeds)
+        cells = _cells(self.base)
+        if regions is not None:
+            for number, square in enumerate(regions.squares):
+                if square is not None and square.side > cells:
+                    one = slice(number, number + 1)
+                    small = _resized(x0[one], cells / square.side, self.base.stride)
+                    coarse, _ = self._once(small, seeds[one])
+                    result[one] = _of_two_sizes(coarse, result[one], x0[one], regions.maps[one])
+        return with_colors_of(x0, result) if self.controls.keep_colors else result
+
+    def _once(self, x0: Tensor, seeds: Sequence[int]) -> tuple[Tensor, PhotoRegions | None]:
+        """Pictures redrawn at one size, in the style's colours; and the regions it saw."""
+        base, model, route = self.base, self.model, self.route
+        wanted = self.controls.mixed_precision
+        precision = mixed_precision(base.device, wanted=wanted, on_cpu=True)
+        seen = torch.lerp(x0, smooth_flat_places(x0), model.dressing) if model.dressing else x0
+        with precision:
+            photo = base.to_x0(seen).float()
+        regions, z_sem = seen_small(base, model, seen, photo)
+        dressed, inputs = model.dressed(photo, regions)
+        if z_sem is None:
+            z_sem = base.encode_x0(base.squeeze(dressed))
+        with precision:
+            x_t0 = base.invert_x0(dressed, z_sem, route)
+        if self.controls.variation:
+            x_t0 = _vary(dressed, x_t0, route, self.controls.variation, seeds)
+        z_edited = None
+        if self.edits:
+            shifts = [edit(base.squeeze(dressed), z_sem) - z_sem for edit in self.edits]
+            z_edited = z_sem + torch.stack(shifts).sum(0)
+        with precision:
+            decoded = decode(
+                model, inputs, x_t0, z_sem, route, z_edited=z_edited, guidance=self.guidance
+            )
+            if regions is not None and z_edited is None:
+                decoded = model.held_to_photo(decoded, dressed, regions.maps)
+            with torch.no_grad():
+                pictures = base.to_picture(decoded)
+        with torch.no_grad():
+            result = self._mended(x0, pictures.float().clamp(-1, 1), regions)
+            if self.floor is not None:
+                maps = base.region_maps(base.squeeze(photo)) if regions is None else regions.maps
+                result = self.floor(x0, result, maps)
+        return result, regions
+
+    def _mended(self, x0: Tensor, result: Tensor, regions: PhotoRegions | None) -> Tensor:
+        """Results that were dressed without lattice, pale dark skin, colours in a drawing."""
+        base, model = self.base, self.model
+        if not model.dressing:
+            return result
+        if not base.in_pixels:
+            result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
+        if regions is not None and base.regions is not None:
+            result = keep_dark_skin(x0, result, regions, model.dressing, model.greyness)
+        return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 
 def _of_two_sizes(coarse: Tensor, fine: Tensor, photo: Tensor, maps: Tensor) -> Tensor:
@@ -83,62 +132,6 @@ def _of_two_sizes(coarse: Tensor, fine: Tensor, photo: Tensor, maps: Tensor) -> 
     lips = F.interpolate(share_of(maps, _LIPS), size, mode="bilinear")
     calm = F.interpolate(coarse, size, mode="bicubic")
     return with_tones_of(coarse, fine, photo).lerp(calm, _CALM * lips).clamp(-1, 1)
-
-
-def _redraw_once(
-    base: Base,
-    model: StyledModel,
-    route: Route,
-    controls: Controls,
-    x0: Tensor,
-    seeds: Sequence[int],
-    *,
-    edits: Sequence[Edit],
-    guidance: float,
-    floor: LightFloor | None,
-) -> tuple[Tensor, PhotoRegions | None]:
-    """`redraw_pictures` at one size, in the style's colours; and the regions it saw."""
-    precision = mixed_precision(base.device, wanted=controls.mixed_precision, on_cpu=True)
-    seen = torch.lerp(x0, smooth_flat_places(x0), model.dressing) if model.dressing else x0
-    with precision:
-        photo = base.to_x0(seen).float()
-    regions, z_sem = seen_small(base, model, seen, photo)
-    dressed, inputs = model.dressed(photo, regions)
-    if z_sem is None:
-        z_sem = base.encode_x0(base.squeeze(dressed))
-    with precision:
-        x_t0 = base.invert_x0(dressed, z_sem, route)
-    if controls.variation:
-        x_t0 = _vary(dressed, x_t0, route, controls.variation, seeds)
-    z_edited = None
-    if edits:
-        shifts = [edit(base.squeeze(dressed), z_sem) - z_sem for edit in edits]
-        z_edited = z_sem + torch.stack(shifts).sum(0)
-    with precision:
-        decoded = decode(model, inputs, x_t0, z_sem, route, z_edited=z_edited, guidance=guidance)
-        if regions is not None and z_edited is None:
-            decoded = model.held_to_photo(decoded, dressed, regions.maps)
-        with torch.no_grad():
-            pictures = base.to_picture(decoded)
-    with torch.no_grad():
-        result = _finished(base, model, x0, pictures.float().clamp(-1, 1), regions)
-        if floor is not None:
-            maps = base.region_maps(base.squeeze(photo)) if regions is None else regions.maps
-            result = floor(x0, result, maps)
-    return result, regions
-
-
-def _finished(
-    base: Base, model: StyledModel, x0: Tensor, result: Tensor, regions: PhotoRegions | None
-) -> Tensor:
-    """What is mended in results that were dressed: lattice, dark skin, colours in a drawing."""
-    if not model.dressing:
-        return result
-    if not base.in_pixels:
-        result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
-    if regions is not None and base.regions is not None:
-        result = keep_dark_skin(x0, result, regions, model.dressing, model.greyness)
-    return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
 
 def _without_lattice(pictures: Tensor, factor: int) -> Tensor:

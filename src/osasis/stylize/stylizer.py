@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,7 +26,7 @@ from osasis.imaging.photo_file import Photo
 from osasis.imaging.squares import Prepared, Redrawn, Squares
 from osasis.imaging.tensors import to_images, to_tensor
 from osasis.learn.regions import LARGEST_FACE
-from osasis.stylize.decode import redraw_pictures
+from osasis.stylize.decode import Drawing
 from osasis.stylize.edit import EDIT_ROUTE, Edit, guidance_of
 from osasis.stylize.light import LightFloor
 from osasis.stylize.model import Styles, common_route, normalised, styled_model
@@ -195,27 +196,29 @@ class Stylizer:
         waiting: list[tuple[Prepared, int]] = []
         for index, photo in enumerate(photos):
             prepared = self.prepare(load_photo(photo))
-            alike = not waiting or waiting[0][0].squares[0].shape == prepared.squares[0].shape
-            if not alike or self.is_full([before for before, _ in waiting]):
+            if not self.has_room([before for before, _ in waiting], prepared):
                 yield from self._redrawn(waiting)
                 waiting = []
             waiting.append((prepared, self.seed + index))
         yield from self._redrawn(waiting)
 
     def _redrawn(self, photos: Sequence[tuple[Prepared, int]]) -> Iterator[Image.Image]:
-        squares = [square for prepared, _ in photos for square in prepared.squares]
-        seeds = [seed for prepared, seed in photos for _ in prepared.squares]
-        results = self.redraw(squares, seeds)
-        for prepared, _ in photos:
-            count = len(prepared.squares)
-            yield self.finish(prepared, results[:count]).whole
-            del results[:count]
+        for (prepared, _), results in zip(photos, self.redraw_photos(photos), strict=True):
+            yield self.finish(prepared, results).whole
 
-    def is_full(self, waiting: Sequence[Prepared]) -> bool:
-        """Whether photos that wait are enough for one batch."""
+    def has_room(self, waiting: Sequence[Prepared], more: Prepared) -> bool:
+        """Whether the batch of photos that wait takes one more."""
         pixels = sum(prepared.photo.size // 3 for prepared in waiting)
         squares = sum(len(prepared.squares) for prepared in waiting)
-        return squares >= self.batch_size or pixels >= WAITING_PIXELS
+        alike = all(prepared.squares[0].shape == more.squares[0].shape for prepared in waiting)
+        return alike and squares < self.batch_size and pixels < WAITING_PIXELS
+
+    def redraw_photos(self, photos: Sequence[tuple[Prepared, int]]) -> list[list[np.ndarray]]:
+        """The redrawn squares of each photo, drawn with its seed; see `redraw`."""
+        squares = [square for prepared, _ in photos for square in prepared.squares]
+        seeds = [seed for prepared, seed in photos for _ in prepared.squares]
+        results = iter(self.redraw(squares, seeds))
+        return [list(islice(results, len(prepared.squares))) for prepared, _ in photos]
 
     @cached_property
     def _squares(self) -> Squares:
@@ -285,7 +288,7 @@ class Stylizer:
             starts = range(0, len(x0), at_once)
             parts = [slice(start, start + at_once) for start in starts]
             return torch.cat(
-                [self._drawn(x0[part].to(self._base.device), seeds[part]) for part in parts]
+                [self._drawing(x0[part].to(self._base.device), seeds[part]) for part in parts]
             )
 
         try:
@@ -300,21 +303,10 @@ class Stylizer:
             self._batch_size = at_once
         return pictures
 
-    def _drawn(self, x0: Tensor, seeds: Sequence[int]) -> Tensor:
-        return redraw_pictures(
-            self._base,
-            self._model,
-            x0,
-            self._route,
-            self._controls,
-            seeds,
-            edits=self._edits,
-            guidance=self._guidance,
-            floor=self._floor,
-        )
-
     @cached_property
-    def _floor(self) -> LightFloor | None:
-        if self._base.regions is None:
-            return None
-        return LightFloor(self._base, normalised(self._style))
+    def _drawing(self) -> Drawing:
+        base = self._base
+        floor = None if base.regions is None else LightFloor(base, normalised(self._style))
+        return Drawing(
+            base, self._model, self._route, self._controls, self._edits, self._guidance, floor
+        )
