@@ -415,8 +415,8 @@ def test_a_whole_release_iteration_with_a_small_clip(
     student, reference = unet, Reference(clip_folder, whole_vgg)
     drawn = context.bank.photos(photo_order(0, 2, 2, 0))
     photos = drawn.x0
-    assert learner.photographic_twin is not None
-    fixed = {"style_A": learner.photographic_twin, "content_A": photos, "style_B": learner._style_B}
+    assert learner._style_A is not None
+    fixed = {"style_A": learner._style_A, "content_A": photos, "style_B": learner._style_B}
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)).tolist()
     content, style = photos, fixed["style_A"]
     z_content, z_style = tiny_base.encode(content), tiny_base.encode(style)

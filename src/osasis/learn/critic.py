@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from osasis.config.presets import EMBEDDED, LearnConfig
 from osasis.device import compile_in_place, mixed_precision
-from osasis.learn.losses import CriticFeatures
 from osasis.perception.judges import Embedder, VggJudges, get_embedder
+
+
+@dataclass(frozen=True)
+class CriticFeatures:
+    """What a critic sees in pictures.
+
+    Attributes:
+        embedding: (B, D).
+        layers: what the perceptual distance compares.
+    """
+
+    embedding: Tensor
+    layers: Sequence[Tensor]
 
 
 class DirectionCritic:

@@ -94,7 +94,7 @@ class StyleLearner:
         content = self._context.bank.content
         picture = self._thumbnail.tobytes()
         identity = (base.hash, repr(config), seed, content, picture)
-        self._snapshot = Snapshot(snapshot, identity) if snapshot else None
+        self._snapshot = Snapshot(snapshot, identity)
 
     def _spn_inputs(self) -> int:
         """Channels that the SPN sees: x0, and what else a critic by region knows of a photo."""
@@ -111,19 +111,13 @@ class StyleLearner:
                 f"base {self.base.name!r} has levels 0 to {self.base.num_levels - 1}, not {outside}"
             )
 
-    @property
-    def photographic_twin(self) -> Tensor | None:
-        """`I_A_style`, (1, 3, H, W), about [-1, 1]; None before the bridge, or without one."""
-        return None if self._style_A is None else self.base.to_picture(self._style_A)
-
     def steps(self) -> Generator[StepRecord, None, None]:
         """Learn, one record a step. Closing the generator early keeps the snapshot.
 
         Raises:
             OsasisError: updates stay not finite, or the disk is full.
         """
-        if self._snapshot is not None:
-            self._restore(self._snapshot)
+        self._restore()
         if self._style_A is None and self.config.critic == "directions":
             lpips = self._context.judges.lpips
             candidates = bridge(self.base, self._style_B, self.config.bridge, self.seed, lpips)
@@ -136,10 +130,10 @@ class StyleLearner:
             for record in self._learn():
                 yield record
                 if self._at_iteration_start() and monotonic() - saved > SNAPSHOT_SECONDS:
-                    self._save_snapshot()
+                    self._snapshot.write()
                     saved = monotonic()
         finally:
-            self._save_snapshot()
+            self._snapshot.write()
 
     def rehearse(self) -> Callable[[], None]:
         """A function that makes one update on pictures of noise: what a step costs, not a style."""
@@ -175,7 +169,7 @@ class StyleLearner:
         return self.updates % len(self._steps) == 0
 
     def _learn(self) -> Iterator[StepRecord]:
-        self._keep_for_snapshot()
+        self._snapshot.keep(self._state(), self.updates)
         c, bank = self.config, self._context.bank
         objective = self._objective(self._context, self._style_A)
         self._objective_tensors = objective.tensors()
@@ -197,7 +191,7 @@ class StyleLearner:
                 self.updates += 1
                 if self._at_iteration_start():
                     # a walk that is left in the middle begins anew, from the weights kept here
-                    self._keep_for_snapshot()
+                    self._snapshot.keep(self._state(), self.updates)
                 yield StepRecord("learn", self.updates, self.total_updates, result.losses)
 
     def style(self) -> Style:
@@ -235,23 +229,14 @@ class StyleLearner:
 
     def finish(self) -> None:
         """Remove the snapshot: the style has been saved."""
-        if self._snapshot is not None:
-            self._snapshot.remove()
+        self._snapshot.remove()
 
     def _state(self) -> dict[str, Tensor]:
         twin = {} if self._style_A is None else {"style_A": self._style_A}
         return self._train_state.state() | twin
 
-    def _keep_for_snapshot(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.keep(self._state(), self.updates)
-
-    def _save_snapshot(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.write()
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        restored = snapshot.read()
+    def _restore(self) -> None:
+        restored = self._snapshot.read()
         if restored is None:
             return
         state, self.updates = restored

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from osasis.config.presets import LossWeights
+from osasis.learn.critic import CriticFeatures, DirectionCritic
 from osasis.perception.similarity import cosine_distance
-
-
-@dataclass(frozen=True)
-class CriticFeatures:
-    """What a critic sees in pictures.
-
-    Attributes:
-        embedding: (B, D).
-        layers: what the perceptual distance compares.
-    """
-
-    embedding: Tensor
-    layers: Sequence[Tensor]
-
-
-class Critic(Protocol):
-    """What judges pictures while a style is learned: an embedder and a perceptual distance."""
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Embeddings (B, D) of pictures (B, 3, H, W) in [-1, 1]."""
-        ...
-
-    def features(self, x: Tensor) -> CriticFeatures:
-        """Embeddings of pictures (B, 3, H, W) and what `lpips` compares."""
-        ...
-
-    def lpips(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:
-        """Perceptual distances (B,); `y` may have batch size 1."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +28,7 @@ class StyleTargets:
     features_B: CriticFeatures
 
 
-def style_targets(style_A: Tensor, style_B: Tensor, critic: Critic) -> StyleTargets:
+def style_targets(style_A: Tensor, style_B: Tensor, critic: DirectionCritic) -> StyleTargets:
     """What the critic sees in the style image and its twin, each (1, 3, H, W)."""
     with torch.no_grad():
         return StyleTargets(style_B, critic.embed(style_A), critic.features(style_B))
@@ -69,7 +39,7 @@ def style_losses(
     style: Tensor,
     photos: Tensor,
     targets: StyleTargets,
-    critic: Critic,
+    critic: DirectionCritic,
     weights: LossWeights,
     *,
     share: float = 1.0,

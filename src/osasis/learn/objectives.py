@@ -11,7 +11,8 @@ from torch import Tensor
 from osasis.config.presets import LossWeights
 from osasis.learn.content import PART
 from osasis.learn.context import LearningContext
-from osasis.learn.losses import Critic, StyleTargets, style_losses, style_targets
+from osasis.learn.critic import DirectionCritic
+from osasis.learn.losses import StyleTargets, style_losses, style_targets
 from osasis.learn.region_critic import CROP, PhotoFeatures
 from osasis.learn.regions import wardrobe
 from osasis.learn.update import Branch, Judge, Prediction
@@ -59,7 +60,7 @@ class DirectionObjective:
 def direction_judge(
     photos: Tensor,
     targets: StyleTargets,
-    critic: Critic,
+    critic: DirectionCritic,
     weights: LossWeights,
     to_picture: Callable[[Tensor], Tensor],
 ) -> Judge:
@@ -105,7 +106,7 @@ class RegionObjective:
         context = self._context
         self._dress([i for i in dict.fromkeys(indices) if i not in self._known])
         rows = [self._known[i] for i in indices]
-        content = Branch(*map(torch.cat, zip(*(_parts(b) for b, _, _ in rows), strict=True)))
+        content = Branch.cat([branch for branch, _, _ in rows])
         maps = torch.cat([m for _, m, _ in rows])
         features = PhotoFeatures.cat([f for _, _, f in rows])
         critic, weights = context.region_critic, context.config.region_weights
@@ -144,7 +145,3 @@ class RegionObjective:
 
     def tensors(self) -> dict[str, Tensor]:
         return self.wardrobe.tensors()
-
-
-def _parts(branch: Branch) -> tuple[Tensor, Tensor, Tensor]:
-    return branch.x0, branch.z_sem, branch.x_t

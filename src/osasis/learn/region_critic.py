@@ -7,7 +7,7 @@ self-similarity (Splice, 2201.00424).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ from osasis.learn.regions import (
     region_statistics,
     share_of,
 )
+from osasis.learn.update import Batch
 from osasis.perception.similarity import structure_distance
 from osasis.perception.vgg import RELU1_2, RELU2_2, RELU3_3, RELU4_1, VggTrunk
 
@@ -36,11 +37,9 @@ BORROWED = 0.3  # how much a region is judged by another that dresses it
 SMALLEST_SHARE = 0.0015  # of the picture, below which a region is not judged
 FLAT = 1e-3  # deviation of a channel below which it is not raised to 1
 
-ToPicture = Callable[[Tensor], Tensor]
-
 
 @dataclass(frozen=True)
-class PhotoFeatures:
+class PhotoFeatures(Batch):
     """What is kept of photos to hold results to.
 
     Attributes:
@@ -51,15 +50,6 @@ class PhotoFeatures:
     relu3_3: Tensor
     relu4_1: Tensor
     face: Tensor
-
-    def __getitem__(self, rows: slice | list[int]) -> PhotoFeatures:
-        return PhotoFeatures(self.relu3_3[rows], self.relu4_1[rows], self.face[rows])
-
-    @staticmethod
-    def cat(photos: Sequence[PhotoFeatures]) -> PhotoFeatures:
-        """Of several batches, in order."""
-        parts = zip(*((p.relu3_3, p.relu4_1, p.face) for p in photos), strict=True)
-        return PhotoFeatures(*map(torch.cat, parts))
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,7 @@ class RegionCritic:
     def __init__(
         self,
         trunk: VggTrunk,
-        to_picture: ToPicture,
+        to_picture: Callable[[Tensor], Tensor],
         factor: int,
         weights: RegionWeights,
         *,
@@ -114,11 +104,7 @@ class RegionCritic:
         """
 
         def statistics(x: Tensor) -> tuple[Statistics, ...]:
-            layers = self._features(x)
-            sized = [at_size(maps, (f.shape[2], f.shape[3])) for f in layers]
-            found = [
-                region_statistics(f, m, pooled=True) for f, m in zip(layers, sized, strict=True)
-            ]
+            found = (region_statistics(f, at_size(maps, f), pooled=True) for f in self._features(x))
             return tuple(s.rows(sources) for s in found)
 
         trust = [1.0 if r == source else BORROWED for r, source in enumerate(sources)]
@@ -138,15 +124,14 @@ class RegionCritic:
         """
         w = self._weights
         layers = self._features(F.avg_pool2d(self._decoded(x0_hat), 2))
-        sized = [at_size(maps, (f.shape[2], f.shape[3])) for f in layers]
-        pairs = list(zip(layers, sized, style.half, strict=True))
-        global_loss = sum((_whole_distance(*pair) for pair in pairs), torch.zeros(()))
+        compared = _compared(layers, maps, style.half)
+        whole = sum((_whole_distance(*layer) for layer in compared), torch.zeros(()))
         kept = ((layers[2], photo.relu3_3), (layers[3], photo.relu4_1))
         content = sum((_content_distance(*pair, photo.face) for pair in kept), torch.zeros(()))
         structure = structure_distance(_places(layers[3]), _places(photo.relu4_1.float())).mean()
         return {
-            "region": w.region * _region_distance(layers, sized, style.half, maps, style.trust),
-            "whole": w.whole * global_loss,
+            "region": w.region * _region_distance(compared, maps, style.trust),
+            "whole": w.whole * whole,
             "content": w.content * content,
             "structure": w.structure * structure,
         }
@@ -159,14 +144,15 @@ class RegionCritic:
         Args:
             corner: of the crop, in cells of the latents.
         """
-        picture, scale = self._crop_of(x0_hat, corner), self._factor
+        scale, cells = self._factor, CROP // self._factor
+        top, left = corner
+        picture = self._decoded(x0_hat[..., top : top + cells, left : left + cells])
+        layers = self._features(picture[..., BORDER:-BORDER, BORDER:-BORDER])
         top, left = (scale * c + BORDER for c in corner)
         side = CROP - 2 * BORDER
         full = F.interpolate(maps, scale * x0_hat.shape[-1], mode="nearest")
         seen = full[..., top : top + side, left : left + side]
-        layers = self._features(picture)
-        sized = [at_size(seen, (f.shape[2], f.shape[3])) for f in layers]
-        loss = _region_distance(layers, sized, style.full, seen, style.trust)
+        loss = _region_distance(_compared(layers, seen, style.full), seen, style.trust)
         return {"region": self._weights.region * loss}
 
     def corner(self, x0_hat: Tensor, noise: torch.Generator) -> tuple[int, int]:
@@ -174,12 +160,6 @@ class RegionCritic:
         cells = CROP // self._factor
         limits = (x0_hat.shape[2] - cells + 1, x0_hat.shape[3] - cells + 1)
         return tuple(int(torch.randint(n, (), generator=noise)) for n in limits)  # type: ignore[return-value]
-
-    def _crop_of(self, x0_hat: Tensor, corner: tuple[int, int]) -> Tensor:
-        cells = CROP // self._factor
-        top, left = corner
-        picture = self._decoded(x0_hat[..., top : top + cells, left : left + cells])
-        return picture[..., BORDER:-BORDER, BORDER:-BORDER]
 
     def _decoded(self, x0_hat: Tensor) -> Tensor:
         with mixed_precision(x0_hat.device, wanted=self._mixed, on_cpu=True):
@@ -191,22 +171,22 @@ class RegionCritic:
         return [layer.float() for layer in layers]
 
 
-def _region_distance(
-    layers: list[Tensor],
-    sized: list[Tensor],
-    style: tuple[Statistics, ...],
-    maps: Tensor,
-    trust: Tensor,
-) -> Tensor:
+Compared = list[tuple[Tensor, Tensor, Statistics]]
+"""Layer by layer: features, maps of their size, and the style's statistics."""
+
+
+def _compared(layers: list[Tensor], maps: Tensor, style: tuple[Statistics, ...]) -> Compared:
+    return [(f, at_size(maps, f), s) for f, s in zip(layers, style, strict=True)]
+
+
+def _region_distance(compared: Compared, maps: Tensor, trust: Tensor) -> Tensor:
     """Distances of regions to the style's, weighed by the square roots of their areas and `trust`.
 
     Each picture by itself, so that the parts of an update add up to it.
     """
     share = maps.mean((2, 3))
     weight = trust * torch.where(share > SMALLEST_SHARE, share, torch.zeros_like(share)).sqrt()
-    distances = [
-        region_statistics(f, m).distance(s) for f, m, s in zip(layers, sized, style, strict=True)
-    ]
+    distances = [region_statistics(f, m).distance(s) for f, m, s in compared]
     weighed = (weight * torch.stack(distances).sum(0)).sum(1)
     return (weighed / weight.sum(1).clamp_min(EPSILON)).mean()
 
@@ -222,7 +202,7 @@ def _whole_distance(features: Tensor, maps: Tensor, style: Statistics) -> Tensor
 def _content_distance(features: Tensor, photo: Tensor, face: Tensor) -> Tensor:
     """Squared difference of features without palette and contrast; faces count twice."""
     difference = (_flattened(features) - _flattened(photo.float())).square()
-    return (difference * (1 + at_size(face, (features.shape[2], features.shape[3])))).mean()
+    return (difference * (1 + at_size(face, features))).mean()
 
 
 def _flattened(features: Tensor) -> Tensor:

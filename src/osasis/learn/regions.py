@@ -102,11 +102,12 @@ def mixture(parts: Statistics, shares: Tensor) -> Statistics:
     return Statistics(mean, (square - mean.square()).clamp_min(EPSILON).sqrt())
 
 
-def at_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, R, h, w) at (H, W): averages of areas when smaller, repeated when larger."""
-    if maps.shape[2] >= size[0]:
-        return F.adaptive_avg_pool2d(maps, size)
-    return F.interpolate(maps, size, mode="nearest")
+def at_size(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps (B, R, h, w) as large as `like`: averages of areas when smaller, else repeated."""
+    height, width = like.shape[2:]
+    if maps.shape[2] >= height:
+        return F.adaptive_avg_pool2d(maps, (height, width))
+    return F.interpolate(maps, (height, width), mode="nearest")
 
 
 def share_of(maps: Tensor, regions: Sequence[int]) -> Tensor:
@@ -289,10 +290,9 @@ class Wardrobe:
             maps: (B, R, H, W), from `maps`.
             measured: the same, where statistics are taken; None for everywhere.
         """
-        size = (x0.shape[2], x0.shape[3])
-        weights = at_size(maps, size)
+        weights = at_size(maps, x0)
         soft = F.avg_pool2d(F.pad(weights, (1, 1, 1, 1), mode="replicate"), 3, 1)
-        places = weights if measured is None else at_size(measured, size)
+        places = weights if measured is None else at_size(measured, x0)
         # a region of less than half a cell has no statistics of its own
         whole = places.sum((2, 3), keepdim=True) > HALF_A_CELL
         found = region_statistics(x0, torch.where(whole, places, torch.ones_like(weights)))
@@ -313,7 +313,7 @@ class Wardrobe:
     @staticmethod
     def spn_input(x0: Tensor, dressed: Tensor | None, maps: Tensor) -> Tensor:
         """What the SPN sees of photos: latents, dressed ones, and where their regions are."""
-        sized = at_size(maps, (x0.shape[2], x0.shape[3]))
+        sized = at_size(maps, x0)
         return torch.cat([x0, sized] if dressed is None else [x0, dressed, sized], dim=1)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -367,7 +367,7 @@ def wardrobe(x0: Tensor, maps: Tensor, usual: Tensor) -> tuple[Wardrobe, tuple[i
     face = has_face(maps)
     seen = maps if face else torch.ones_like(maps[:, :1])
     sources = dressed_by(maps) if face else (0,)
-    weights = at_size(seen, (x0.shape[2], x0.shape[3]))
+    weights = at_size(seen, x0)
     found = region_statistics(x0, weights, pooled=True).rows(sources)
     borrowed = torch.tensor([float(a != b) for a, b in enumerate(sources)], device=x0.device)
     return Wardrobe(found, face, usual, borrowed), sources

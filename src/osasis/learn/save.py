@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from PIL import Image
@@ -98,22 +98,13 @@ def learn_style(
     image, _ = cropped(load_image(picture), None, faces=base.canvas.faces)
     squares = squares_of(base, photos, preset.bank.size)[0] if photos else None
     context = LearningContext(base, preset, squares)
-    if output is None:
-        learner = StyleLearner(base, image, preset, seed=seed, name=name, context=context)
-        _follow(learner.steps(), callback)
-        return learner.style()
-    target = Path(output)
-    with reserved(target):
+    target = None if output is None else Path(output)
+    with nullcontext() if target is None else reserved(target):
+        kept = None if target is None else snapshot_file(target)
         learner = StyleLearner(
-            base,
-            image,
-            preset,
-            seed=seed,
-            name=name,
-            snapshot=snapshot_file(target),
-            context=context,
+            base, image, preset, seed=seed, name=name, snapshot=kept, context=context
         )
-        _follow(learn_into(learner, target), callback)
+        _follow(learner.steps() if target is None else learn_into(learner, target), callback)
     return learner.style()
 
 

@@ -112,18 +112,19 @@ class Snapshot:
     """Weights, optimisers and the number of updates, bound to what is being learned.
 
     Args:
-        path: where to write.
+        path: where to write; None keeps nothing.
         identity: everything that must be the same for learning to continue.
     """
 
-    def __init__(self, path: Path, identity: tuple[object, ...]) -> None:
+    def __init__(self, path: Path | None, identity: tuple[object, ...]) -> None:
         self._path = path
         self._identity = hashlib.sha256(repr(identity).encode()).hexdigest()
         self._kept: tuple[dict[str, Tensor], int] | None = None
 
     def keep(self, state: dict[str, Tensor], updates: int) -> None:
         """Remember a consistent state in memory; `write` puts the last one on disk."""
-        self._kept = ({k: v.detach().clone() for k, v in state.items()}, updates)
+        if self._path is not None:
+            self._kept = ({k: v.detach().clone() for k, v in state.items()}, updates)
 
     def write(self) -> None:
         """Write the kept state at once or not at all.
@@ -131,7 +132,7 @@ class Snapshot:
         Raises:
             OsasisError: the disk is full, or the folder cannot be written.
         """
-        if self._kept is None:
+        if self._path is None or self._kept is None:
             return
         state, updates = self._kept
         metadata = {"identity": self._identity, "updates": str(updates)}
@@ -140,7 +141,7 @@ class Snapshot:
 
     def read(self) -> tuple[dict[str, Tensor], int] | None:
         """The state and its number of updates; None if there is none that fits."""
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return None
         try:
             with safe_open(self._path, framework="pt") as file:  # type: ignore[no-untyped-call]
@@ -154,4 +155,5 @@ class Snapshot:
 
     def remove(self) -> None:
         """Delete the file."""
-        self._path.unlink(missing_ok=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,7 +24,22 @@ from osasis.models.spn import SPN, spn_term
 
 
 @dataclass(frozen=True)
-class Branch:
+class Batch:
+    """Tensors of several pictures, which their first dimension counts."""
+
+    def __getitem__(self, rows: slice) -> Self:
+        """Some of the pictures."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Several batches as one, in order, without gradients."""
+        columns = ([getattr(part, field.name) for part in parts] for field in fields(cls))
+        return cls(*(torch.cat(column).detach() for column in columns))
+
+
+@dataclass(frozen=True)
+class Branch(Batch):
     """Photos on their way down: what they were, what conditions them, where they are.
 
     Attributes:
@@ -35,10 +51,6 @@ class Branch:
     x0: Tensor
     z_sem: Tensor
     x_t: Tensor
-
-    def __getitem__(self, rows: slice) -> Branch:
-        """Some of the photos."""
-        return Branch(self.x0[rows], self.z_sem[rows], self.x_t[rows])
 
 
 Judge = Callable[["Prediction", slice], dict[str, Tensor]]
@@ -68,7 +80,7 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Batch):
     """x0_hat and the next sample of both branches."""
 
     content_x0_hat: Tensor
@@ -145,7 +157,7 @@ def update(
             losses = judge(predicted, part)
             torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             parts.append((losses, predicted))
-        return _sums([losses for losses, _ in parts]), _joined([p for _, p in parts])
+        return _sums([losses for losses, _ in parts]), Prediction.cat([p for _, p in parts])
 
     pictures = len(content.x0) + len(style.x0)
     losses, prediction = (micro_batches or MicroBatches(pictures)).attempt(differentiate, pictures)
@@ -163,15 +175,9 @@ def update(
 
 def _sums(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Sums of the losses over the parts of an update, in the order in which they come first."""
-    names = list(dict.fromkeys(name for part in parts for name in part))
+    names = dict.fromkeys(name for part in parts for name in part)
     found = {name: [p[name].detach() for p in parts if name in p] for name in names}
-    return {name: torch.stack(values).sum() for name, values in found.items() if values}
-
-
-def _joined(parts: Sequence[Prediction]) -> Prediction:
-    """The predictions of the parts of an update as those of the whole."""
-    names = [field.name for field in fields(Prediction)]
-    return Prediction(*(torch.cat([getattr(p, n).detach() for p in parts]) for n in names))
+    return {name: torch.stack(values).sum() for name, values in found.items()}
 
 
 def _step(optimizers: Sequence[Optimizer]) -> None:

@@ -141,8 +141,7 @@ class StyledModel:
         """
         held = [(p.share, p.wardrobe.unsaid(maps)) for p in self.parts if p.wardrobe is not None]
         amount = torch.stack([share * places for share, places in held]).sum(0)
-        size = (decoded.shape[2], decoded.shape[3])
-        return torch.lerp(decoded, dressed.to(decoded), at_size(amount, size))
+        return torch.lerp(decoded, dressed.to(decoded), at_size(amount, decoded))
 
     def spn_term(self, inputs: Sequence[Tensor]) -> SpnTerm | None:
         """The SPNs' term (Eqs. 12, 13), from what each part's SPN sees; None where it is 0."""
