@@ -19,7 +19,7 @@ from osasis.imaging.faces import Face
 from osasis.imaging.video import FilmCopy, notes_on, open_film, pixel_shape, read_frames
 from osasis.stylize import film as film_module
 from osasis.stylize.film import FilmConfig, redraw_film
-from osasis.stylize.steady import Steady, carry, follow, motion, smooth, to_gray
+from osasis.stylize.steady import Steady, carry, follow, motion, smooth
 from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
@@ -365,7 +365,7 @@ def flicker(frames: list[np.ndarray], inputs: list[np.ndarray]) -> float:
     """
     total = []
     for i in range(1, len(frames)):
-        flow = motion(to_gray(inputs[i]), to_gray(inputs[i - 1]))
+        flow = motion(inputs[i], inputs[i - 1])
         carried = carry(frames[i - 1].astype(np.float32), flow)
         total.append(float(np.abs(frames[i] - carried).mean()))
     return float(np.mean(total)) if total else 0.0

@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 from osasis.base import Base
 from osasis.errors import OsasisError, UserError
-from osasis.imaging.load import decode_image, load_image
+from osasis.imaging.load import decode_photo, load_image
 from osasis.pretrain.data import ImageStream, index_images, try_decode
 from osasis.stylize.stylizer import Stylizer
 
@@ -36,15 +36,15 @@ def many_scans(count: int) -> bytes:
 
 
 def test_a_jpeg_of_many_scans_is_refused_before_decoding() -> None:
-    decode_image(many_scans(1))
+    decode_photo(many_scans(1))
     for count in (100, 1000):
         with pytest.raises(UserError, match="scans"):
-            decode_image(many_scans(count))
+            decode_photo(many_scans(count))
 
 
 def test_what_looks_like_scans_inside_a_segment_or_behind_the_end_does_not_count() -> None:
     data = encoded(picture(0, 32), "JPEG", comment=b"\xff\xda" * 500) + b"\xff\xda" * 500
-    assert decode_image(data).size == (32, 32)
+    assert decode_photo(data).image.size == (32, 32)
 
 
 def test_tiles_of_gigabytes_are_refused_and_usual_ones_read() -> None:
@@ -55,15 +55,15 @@ def test_tiles_of_gigabytes_are_refused_and_usual_ones_read() -> None:
         head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + rows + bytes(4)
         return head.ljust(200, b"\0") + bytes(128 * 128)
 
-    assert decode_image(tiled(128)).size == (64, 64)
+    assert decode_photo(tiled(128)).image.size == (64, 64)
     with pytest.raises(UserError, match="tiles of 46336"):
-        decode_image(tiled(46336))
+        decode_photo(tiled(46336))
 
 
 @pytest.mark.parametrize("size", [(16, 20_000), (20_000, 16)])
 def test_a_thread_of_a_picture_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(UserError, match="too long"):
-        decode_image(encoded(Image.new("RGB", size)))
+        decode_photo(encoded(Image.new("RGB", size)))
 
 
 def test_tiles_have_a_limit(tiny_base: Base) -> None:
@@ -171,9 +171,9 @@ def test_a_gif_of_many_comments_is_refused_before_decoding(comments: bytes) -> N
     file = io.BytesIO()
     Image.new("P", (64, 64)).save(file, "GIF", comment=b"hello")
     plain = file.getvalue()
-    assert decode_image(plain).size == (64, 64)
+    assert decode_photo(plain).image.size == (64, 64)
     head = plain.index(b"\x21\xfe")
     began = time.process_time()
     with pytest.raises(UserError, match="comments"):
-        decode_image(plain[:head] + comments + b"\0" + plain[head:])
+        decode_photo(plain[:head] + comments + b"\0" + plain[head:])
     assert time.process_time() - began < 1

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from osasis.errors import OsasisError, UserError
 from osasis.imaging.find import find_images
 from osasis.imaging.load import IMAGE_SUFFIXES, load_image
-from osasis.imaging.save import check_suffix, save_image, unique_paths
+from osasis.imaging.save import format_of, free_path, save_image, unique_paths
 from osasis.imaging.sheet import contact_sheet
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 
@@ -397,8 +397,11 @@ def test_unique_paths(tmp_path: Path) -> None:
     outputs = unique_paths(beside, tmp_path / "sub" / "..", ".png")
     assert [p.name for p in outputs] == ["x-3.png", "x-4.png", "x-2-2.png"]
     assert unique_paths(["a/x.jpg"], tmp_path, ".webp") == [tmp_path / "x.webp"]
+    named = tmp_path / "x.osasis.safetensors"
+    named.touch()
+    assert free_path(named).name == "x-2.osasis.safetensors"
     with pytest.raises(UserError, match="cannot be written"):
-        check_suffix("a/x.gif")
+        format_of(Path("a/x.gif"))
 
 
 def test_contact_sheet_keeps_titles_off_the_cells() -> None:

@@ -65,12 +65,12 @@ def explore(
     the style says. Ctrl-C keeps what is drawn so far.
     """
     from osasis.imaging.load import load_image
-    from osasis.imaging.save import check_suffix, free_path, is_taken, save_image
+    from osasis.imaging.save import format_of, free_path, is_taken, save_image
     from osasis.imaging.style_crop import cropped
 
     styles.check("explore")
     written = output or free_path(Path("sheet.png"))
-    check_suffix(written)
+    format_of(written)  # before the work and not after it
     if is_taken(written):
         raise UserError(f"{written} exists", hint="choose another file with -o")
     picture_of = load_image(photo)

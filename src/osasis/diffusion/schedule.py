@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ class TimestepGrid:
                 f"a grid needs at least two timesteps in 0 .. {self.schedule.num_steps - 1}, "
                 f"got {t}"
             )
-        if any(b <= a for a, b in zip(t, t[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(t)):
             raise ValueError(f"timesteps of a grid must increase, got {t}")
 
     @staticmethod

@@ -111,7 +111,7 @@ class Resampler:
             return frechet_distance(flat, styles, counts, style_counts * photo_counts.sum())
 
         value = distance(np.ones(n_photos), np.ones(n_styles))
-        pairs = zip(self.photos[:SET_RESAMPLES], self.styles, strict=False)
+        pairs = zip(self.photos[:SET_RESAMPLES], self.styles[:SET_RESAMPLES], strict=True)
         draws = np.array([distance(p, s) for p, s in pairs])
         if len(draws):
             draws += value - draws.mean()

@@ -23,6 +23,7 @@ _TURNED_SIDE = 640  # at which faces are looked for that lie
 _MARGIN = 80
 _SAME_FACE = 0.4  # boxes of one scale and another that overlap by more are one face
 _MAX_BOXES = 20_000  # of one search, before boxes of the same face are merged: no limit in effect
+_LEAST = 0.7  # certainty of what is taken for a face at all
 _LIKELY = 0.8  # certainty of what is said to be a doubtful face; below it are many a cushion
 _SURE = 0.9  # a lying face is sometimes taken for an upright one, with less certainty than this
 
@@ -56,20 +57,19 @@ class FaceDetector:
     """Finds faces from 10 pixels wide to those that fill the picture; threads may share it.
 
     Args:
-        min_score: least certainty of a face, 0 to 1.
         any_turn: also find faces that lie on a side or upside down.
 
     Source: YuNet, doi:10.1007/s11633-023-1423-y; sizes, tiles, turns and the margin are ours.
     """
 
-    def __init__(self, min_score: float = 0.7, *, any_turn: bool = True) -> None:
+    def __init__(self, *, any_turn: bool = True) -> None:
         self._turns = range(1, 4) if any_turn else range(0)
         self._lock = threading.Lock()  # the network keeps the input's size between two calls
         # as bytes: on Windows OpenCV finds no file below a folder with other letters than ASCII's
         model = np.frombuffer((assets() / "detectors" / MODEL).read_bytes(), np.uint8)
         with _quiet():
             self._net = cv2.FaceDetectorYN.create(
-                "onnx", model, np.empty(0, np.uint8), (320, 320), min_score, 0.3, _MAX_BOXES
+                "onnx", model, np.empty(0, np.uint8), (320, 320), _LEAST, 0.3, _MAX_BOXES
             )
 
     def __call__(self, image: Image.Image | np.ndarray) -> list[Face]:
@@ -115,9 +115,10 @@ class FaceDetector:
         for top in _starts(height):
             for left in _starts(width):
                 tile = np.ascontiguousarray(rgb[top : top + _TILE, left : left + _TILE, ::-1])
-                here = [_shifted(face, left, top) for face in self._detect(tile, margin=0)]
-                small = [face for face in here if _side(face) <= _OVERLAP]
-                found += small
+                for face in self._detect(tile, margin=0):
+                    points = _points(face)
+                    if np.ptp(points[:2], axis=0).max() <= _OVERLAP:
+                        found.append(_from_points(points + (left, top), face.score))
         return _surest(found)
 
     def _detect(self, bgr: np.ndarray, margin: int = _MARGIN) -> list[Face]:
@@ -200,16 +201,6 @@ def _believed(directions: list[list[Face]]) -> list[Face]:
         surest = directions[0]
     others = [f for faces in directions if faces is not surest for f in faces if f.score >= _SURE]
     return _surest([*surest, *others])
-
-
-def _shifted(face: Face, left: int, top: int) -> Face:
-    return _from_points(_points(face) + np.array([left, top]), face.score)
-
-
-def _side(face: Face) -> float:
-    """The longer side of the box."""
-    left, top, right, bottom = face.box
-    return max(right - left, bottom - top)
 
 
 def _turn_back(face: Face, turns: int, width: int, height: int) -> Face:

@@ -147,9 +147,7 @@ def find_photos(
     return list(found.values())
 
 
-def find_images(
-    paths: str | Path | Sequence[str | Path], passed: PassedOver | None = None
-) -> list[Path]:
+def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> list[Path]:
     """List picture files: files as given, folders searched recursively (engineering choice).
 
     A file named outright is kept whatever its suffix. In folders only `IMAGE_SUFFIXES` count;
@@ -163,12 +161,11 @@ def find_images(
     Raises:
         UserError: nothing was given, a path does not exist, or a folder holds no picture.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not given:
+    if not paths:
         raise UserError("no picture was given", hint="name one or more files or folders")
     passed = PassedOver() if passed is None else passed
     found: dict[Path, Path] = {}
-    for path in map(expanded, given):
+    for path in map(expanded, paths):
         if path.is_dir():
             inside = list(_walk(path, passed))
             if not inside:

@@ -102,18 +102,9 @@ def load_photo(source: str | Path | Image.Image, *, max_pixels: int = MAX_PIXELS
         ) from error
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Like `load_image`, for the bytes of an image file; in errors it is "the image".
-
-    Raises:
-        UserError: empty, not an image, damaged, too large or too small.
-    """
-    return decode_photo(data, max_pixels=max_pixels).image
-
-
-def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Like `load_photo`, for the bytes of an image file."""
-    return _decode(data, "the image", max_pixels)
+def decode_photo(data: bytes) -> Photo:
+    """Like `load_photo`, for the bytes of an image file; in errors it is "the image"."""
+    return _decode(data, "the image", MAX_PIXELS)
 
 
 def read_regular(path: Path, offset: int = 0, length: int | None = None) -> bytes:
@@ -247,7 +238,6 @@ def _checked_decode(image: Image.Image, name: str, max_pixels: int) -> Photo:
             f"{name} is too long: {width} x {height} pixels, at most {MAX_ASPECT} to 1",
             hint="cut out the part that matters",
         )
-    _check_tile(image, name)
     _check_tiff(image, name)
     try:
         image.load()
@@ -306,19 +296,15 @@ def _several(image: Image.Image) -> list[str]:
     return [f"the first of {count} {what} was taken{more}"]
 
 
-def _check_tile(image: Image.Image, name: str) -> None:
-    """Refuse a TIFF with tiles much larger than itself: a decoder makes room for a whole one."""
+def _check_tiff(image: Image.Image, name: str) -> None:
+    """Refuse tiles much larger than the picture, for a whole one of which a decoder makes room;
+    raw files, of which only a preview could be read; and planes that Pillow mixes up."""
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     sides = [tags.get(tag, 1) for tag in _TILE_TAGS]
     if not all(isinstance(side, int) for side in sides):
         raise _damaged(name, ValueError(f"tiles of {sides}"))
     if sides[0] * sides[1] > max(_TILE_PIXELS, 2 * image.width * image.height):
         raise _damaged(name, ValueError(f"tiles of {sides[0]} x {sides[1]} pixels"))
-
-
-def _check_tiff(image: Image.Image, name: str) -> None:
-    """Refuse raw files, of which only a preview could be read, and planes that Pillow mixes up."""
-    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     if _DNG_VERSION in tags or Path(name).suffix.lower() in RAW_SUFFIXES:
         raise UserError(
             f"{name} is a camera's raw file, of which only a small preview could be read",

@@ -10,15 +10,6 @@ from PIL import Image, ImageCms
 _PHOTOMETRIC = 262  # tag of TIFF
 
 
-def to_rgb8(image: Image.Image) -> Image.Image:
-    """Convert any Pillow image to a new 8-bit sRGB one, transparency on white, metadata dropped.
-
-    Raises:
-        ValueError: Pillow cannot convert from this mode.
-    """
-    return flattened(*split_alpha(image), image.info.get("icc_profile"))[0]
-
-
 def flattened(
     colour: Image.Image, alpha: Image.Image | None, profile: bytes | None
 ) -> tuple[Image.Image, str]:

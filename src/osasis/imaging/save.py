@@ -15,10 +15,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from osasis.errors import OsasisError, UserError
-from osasis.files import atomic_path
+from osasis.files import STYLE_SUFFIX, atomic_path
 from osasis.imaging.load import HEIC_SUFFIXES
 from osasis.imaging.photo_file import DECODE_ERRORS, Kept
-from osasis.imaging.pixels import to_rgb8
+from osasis.imaging.pixels import flattened, split_alpha
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 SUFFIXES = tuple(_FORMATS)
@@ -50,7 +50,7 @@ def save_image(
         OsasisError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path).expanduser()
-    data = encode_image(image, _format_of(path.suffix, str(path)), metadata=metadata, kept=kept)
+    data = encode_image(image, format_of(path), metadata=metadata, kept=kept)
     try:
         with atomic_path(path, replace=replace) as temporary:
             temporary.write_bytes(data)
@@ -94,7 +94,8 @@ def encode_image(
         options["quality"] = _QUALITY
     if kind == "JPEG":
         options["subsampling"] = 0  # full colour resolution: style lives in colour
-        image = image if image.mode in ("RGB", "L") else to_rgb8(image)
+        if image.mode not in ("RGB", "L"):
+            image, _ = flattened(*split_alpha(image), image.info.get("icc_profile"))
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind, **options)
@@ -148,8 +149,9 @@ def is_taken(path: Path) -> bool:
 def numbered(path: Path) -> Iterator[Path]:
     """A path, then NAME-2, NAME-3 and so on."""
     yield path
+    suffix = STYLE_SUFFIX if path.name.endswith(STYLE_SUFFIX) else path.suffix
     for number in itertools.count(2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+        yield path.with_name(f"{path.name.removesuffix(suffix)}-{number}{suffix}")
 
 
 def free_path(path: Path) -> Path:
@@ -174,38 +176,31 @@ def unique_paths(
     taken = {_identity(Path(source).expanduser()) for source in sources}
     chosen = []
     for source, below in zip(sources, subfolders or [""] * len(sources), strict=True):
-        stem, number = Path(source).stem, 1
-        path = folder / below / f"{stem}{suffix}"
-        while _identity(path) in taken:
-            number += 1
-            path = folder / below / f"{stem}-{number}{suffix}"
+        names = numbered(folder / below / f"{Path(source).stem}{suffix}")
+        path = next(path for path in names if _identity(path) not in taken)
         taken.add(_identity(path))
         chosen.append(path)
     return chosen
 
 
-def check_suffix(path: str | Path) -> None:
-    """Refuse a file name that `save_image` would, before the work and not after it.
+def format_of(path: Path) -> str:
+    """What `save_image` writes at a path: "PNG", "JPEG" or "WEBP".
 
     Raises:
         UserError: the suffix is none of .png, .jpg, .jpeg and .webp.
     """
-    _format_of(Path(path).suffix, str(path))
+    kind = _FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(
+            f"pictures cannot be written as {path}",
+            hint=f"use one of these suffixes: {' '.join(_FORMATS)}",
+        )
+    return kind
 
 
 def _identity(path: Path) -> str:
     # Two names that differ in case alone are one file on macOS and Windows.
     return str(path.resolve()).casefold()
-
-
-def _format_of(suffix: str, name: str) -> str:
-    kind = _FORMATS.get(suffix.lower())
-    if kind is None:
-        raise UserError(
-            f"pictures cannot be written as {name}",
-            hint=f"use one of these suffixes: {' '.join(_FORMATS)}",
-        )
-    return kind
 
 
 def _write_error(path: Path, error: OSError) -> OsasisError:

@@ -42,7 +42,8 @@ def contact_sheet(
     gap = max(4, cell // 24)
     tops = [_shorten(title, font, cell) for title in column_titles]
     sides = [_shorten(title, font, max(cell, 96)) for title in row_titles]
-    left = gap + (_widest(sides, font) + gap if any(sides) else 0)
+    widest = max((int(font.getlength(title) + 1) for title in sides), default=0)
+    left = gap + (widest + gap if any(sides) else 0)
     top = gap + (_line_height(font) + gap if any(tops) else 0)
     step = cell + gap
     down = step + (_line_height(font) if captions else 0)
@@ -79,10 +80,6 @@ def _shorten(title: str, font: _Font, width: int) -> str:
     while line and font.getlength(line + _ELLIPSIS) > width:
         line = line[:-1].rstrip()
     return line + _ELLIPSIS
-
-
-def _widest(titles: Sequence[str], font: _Font) -> int:
-    return max(int(font.getlength(title) + 1) for title in titles)
 
 
 def _line_height(font: _Font) -> int:

@@ -156,8 +156,9 @@ class Squares:
         else:
             every, doubt = self._faces(photo, faces)
             found, places = len(every), every[: 1 if self._controls.largest_face else None]
-        portrait = self._portraits and len(places) == 1
-        if self.fit == "whole" or (portrait and _is_portrait(places[0], image.size, self._size)):
+        filled = _FILLS * min(image.size)
+        portrait = self._portraits and len(places) == 1 and self._size / places[0].scale > filled
+        if self.fit == "whole" or portrait:
             return Prepared(photo, (self._shrink(image, places),), faces=found, doubtful=doubt)
         side = self._size if cover else self._side(places)
         if not cover and len(places) == 1 and _is_square(places[0], image.size, self._size):
@@ -182,8 +183,8 @@ class Squares:
         squares = tuple(Image.fromarray(result) for result in results)
         before = tuple(Image.fromarray(square) for square in prepared.squares)
         if self.fit == "crop":
-            return Redrawn(squares[0], squares, before, prepared.faces, prepared.kept)
-        if not prepared.places:
+            pixels = results[0]
+        elif not prepared.places:
             pixels = enlarge(prepared.photo, prepared.squares[0], results[0], self._controls.detail)
         else:
             parts = zip(prepared.places, prepared.squares, results, strict=True)
@@ -249,11 +250,6 @@ def _starts(length: int, side: float) -> list[float]:
     """Where tiles of `side` begin that cover `length` evenly."""
     count = max(1, int(np.ceil((length - side) / (side * _TILE_STEP) - 1e-6)) + 1)
     return np.linspace(0, length - side, count).tolist() if count > 1 else [(length - side) / 2]
-
-
-def _is_portrait(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:
-    """Whether the square around a face takes more than .3 of the photo's shorter side."""
-    return size / abs(place.a) > _FILLS * min(photo_size)
 
 
 def _is_square(place: Similarity, photo_size: tuple[int, int], size: int) -> bool:

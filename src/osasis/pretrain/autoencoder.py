@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -79,7 +80,7 @@ def _streams(
     shares = config.shares or (1.0,) * len(config.data)
     whole, total = config.train.batch_size, sum(shares)
     ends = [round(whole * sum(shares[:count]) / total) for count in range(len(shares) + 1)]
-    sizes = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    sizes = [end - start for start, end in pairwise(ends)]
     if min(sizes) < part[1]:
         raise UserError(
             f"batches of {whole} have no image of some kind: {sizes}",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from osasis.errors import OsasisError, UserError
 from osasis.extras import need
-from osasis.imaging.load import IMAGE_SUFFIXES, MAX_BYTES, decode_image, read_regular
+from osasis.imaging.load import IMAGE_SUFFIXES, MAX_BYTES, decode_photo, read_regular
 from osasis.imaging.tensors import fit_square
 from osasis.threads import cores
 
@@ -302,4 +302,4 @@ def try_decode(entry: Entry, image_size: int) -> np.ndarray | None:
 
 def decode_square(data: bytes, image_size: int) -> np.ndarray:
     """Decode as `load_image` does, crop to the central square and resize: (H, W, 3) uint8."""
-    return np.asarray(fit_square(decode_image(data), image_size))
+    return np.asarray(fit_square(decode_photo(data).image, image_size))

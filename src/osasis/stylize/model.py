@@ -188,7 +188,12 @@ def styled_model(
         UserError: a style of another base, or levels it does not have.
     """
     shares = normalised(styles)
-    _check(base, style_levels)
+    outside = [level for level in style_levels or () if level not in range(base.num_levels)]
+    if outside:
+        raise UserError(
+            f"style levels {outside} do not exist on base {base.name!r}",
+            hint=f"choose from 0 to {base.num_levels - 1}; 0 is the highest resolution",
+        )
     # refuses another base, and changes that do not fit
     changes = [changes_of(style, base) for style, _ in shares]
     diffae = copy_unet(base.diffae, {name for part in changes for name in part})
@@ -266,27 +271,14 @@ def common_route(styles: Styles, otherwise: Route) -> Route:
     return route
 
 
-def _check(base: Base, levels: tuple[int, ...] | None) -> None:
-    outside = [level for level in levels or () if level not in range(base.num_levels)]
-    if outside:
-        raise UserError(
-            f"style levels {outside} do not exist on base {base.name!r}",
-            hint=f"choose from 0 to {base.num_levels - 1}; 0 is the highest resolution",
-        )
-
-
 def student(style: Style, base: Base) -> Student:
     """eps_B and SPN: the base's networks with the style's changes.
 
     Raises:
         UserError: `base` is not the one the style was learned on.
     """
-    changes = changes_of(style, base)
-    diffae = copy_unet(base.diffae, changes)
-    weights = diffae.unet.state_dict()
-    for name, change in changes.items():
-        weights[name].add_(change.to(weights[name]))
-    return Student(diffae.eval().requires_grad_(False), style.spn(base.device))
+    model = styled_model(base, style)
+    return Student(model.diffae, model.parts[0].spn)
 
 
 def changes_of(style: Style, base: Base) -> dict[str, Tensor]:

@@ -89,15 +89,14 @@ def _fill(shot: Sequence[tuple[int, Landmarks]]) -> Shot:
 _TOLERANCE = 16.0  # levels by which a moved pixel may differ and still be the same thing
 
 
-def to_gray(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 of (H, W, 3) uint8."""
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-
-
 def motion(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Where each pixel of `now` was `before`, (H, W, 2) in pixels (Farneback 2003); gray uint8."""
-    start = np.zeros((*now.shape, 2), np.float32)
-    return cv2.calcOpticalFlowFarneback(now, before, start, 0.5, 4, 15, 3, 5, 1.1, 0)
+    """Where each pixel of `now` was `before`, both (H, W, 3) uint8: (H, W, 2) in pixels.
+
+    Source: Farneback 2003.
+    """
+    here, there = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (now, before))
+    start = np.zeros((*here.shape, 2), np.float32)
+    return cv2.calcOpticalFlowFarneback(here, there, start, 0.5, 4, 15, 3, 5, 1.1, 0)
 
 
 def carry(pixels: np.ndarray, flow: np.ndarray) -> np.ndarray:
@@ -147,7 +146,7 @@ class Steady:
         result = after.astype(np.float32)
         if self._past is not None and self._strength:
             before_past, shown = self._past
-            flow = motion(to_gray(before), to_gray(before_past))
+            flow = motion(before, before_past)
             miss = before.astype(np.float32) - carry(before_past.astype(np.float32), flow)
             # noise does not count, displacement does
             miss = np.abs(cv2.GaussianBlur(miss, (0, 0), 2.0)).max(axis=2)
