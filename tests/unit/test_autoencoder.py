@@ -38,6 +38,12 @@ def test_shapes_and_sizes(random: Autoencoder) -> None:
         random.encode(torch.zeros(1, 3, 64, 44))
 
 
+def test_latents_of_a_flat_picture_have_no_frame(random: Autoencoder) -> None:
+    flat = torch.tensor([0.3, -0.6, 0.1])[None, :, None, None].expand(1, 3, 96, 72)
+    latents = random.encode(flat)
+    torch.testing.assert_close(latents, latents[:, :, 4:5, 4:5].expand_as(latents))
+
+
 @pytest.mark.parametrize("size", [(40, 24), (33, 16)])
 def test_tiles_give_the_whole(
     random: Autoencoder, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]

@@ -67,6 +67,24 @@ def test_the_draft_is_the_content_s_in_mixed_conditioning() -> None:
     assert torch.allclose(torch.nn.functional.pixel_shuffle(seen[0], 2), large, atol=1e-5)
 
 
+def test_borders_that_repeat_leave_no_frame_around_a_flat_x_t() -> None:
+    """Zeros, those of the released networks, do."""
+    z, t = torch.randn(1, 16), torch.tensor([400])
+    flat = torch.tensor([0.3, -0.6, 0.1])[None, :, None, None].expand(1, 3, 32, 32)
+    spread = {}
+    for borders in ("replicate", "zeros"):
+        torch.manual_seed(0)
+        unet = UNet(replace(TINY.unet, draft_size=0, borders=borders)).requires_grad_(False)
+        for parameter in unet.parameters():
+            if parameter.ndim == 4:
+                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        out = torch.nn.functional.pixel_unshuffle(
+            unet(flat, t, Conditioning.plain(z, 3)), unet.config.patch_size
+        )
+        spread[borders] = (out.amax((2, 3)) - out.amin((2, 3))).max()
+    assert spread["replicate"] < 1e-4 < 0.1 < spread["zeros"]
+
+
 def test_a_draft_needs_a_code() -> None:
     with pytest.raises(ValueError, match="without z_dim has none"):
         replace(TINY.unet, z_dim=None)

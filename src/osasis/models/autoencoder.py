@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from osasis.models.layers import conv3x3
 from osasis.models.windows import blended, in_tiles, scaled
 
 FACTOR = 8  # pixels along a side of one latent
@@ -58,8 +59,8 @@ class Pair(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.a = nn.Conv2d(channels, channels, 3, padding=1)
-        self.b = nn.Conv2d(channels, channels, 3, padding=1)
+        self.a = conv3x3(channels, channels, "replicate")
+        self.b = conv3x3(channels, channels, "replicate")
         nn.init.zeros_(self.b.weight)
         if self.b.bias is not None:
             nn.init.zeros_(self.b.bias)
@@ -80,13 +81,13 @@ class PictureEncoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         w, n = config.widths, config.blocks
-        self.inp = nn.Conv2d(12, w[0], 3, padding=1)
+        self.inp = conv3x3(12, w[0], "replicate")
         self.l0 = pairs(w[0], n[0])
         self.d0 = nn.Conv2d(4 * w[0], w[1], 1)
         self.l1 = pairs(w[1], n[1])
         self.d1 = nn.Conv2d(4 * w[1], w[2], 1)
         self.l2 = pairs(w[2], n[2])
-        self.out = nn.Conv2d(w[2], config.latent_channels, 3, padding=1)
+        self.out = conv3x3(w[2], config.latent_channels, "replicate")
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = self.l0(self.inp(F.pixel_unshuffle(pictures / _SPREAD, 2)))
@@ -102,13 +103,13 @@ class PictureDecoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         w, n = config.decoder_widths, config.decoder_blocks
-        self.inp = nn.Conv2d(config.latent_channels, w[0], 3, padding=1)
+        self.inp = conv3x3(config.latent_channels, w[0], "replicate")
         self.l0 = pairs(w[0], n[0])
         self.u0 = nn.Conv2d(w[0], 4 * w[1], 1)
         self.l1 = pairs(w[1], n[1])
         self.u1 = nn.Conv2d(w[1], 4 * w[2], 1)
         self.l2 = pairs(w[2], n[2])
-        self.out = nn.Conv2d(w[2], 12, 3, padding=1)
+        self.out = conv3x3(w[2], 12, "replicate")
 
     def forward(self, latents: Tensor) -> Tensor:
         x = self.l0(self.inp(_LIMIT * torch.tanh(latents / _LIMIT)))

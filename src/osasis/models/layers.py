@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Borders = Literal["zeros", "replicate"]
 GROUPS = 32  # group count of every GroupNorm in the released networks
 
 
@@ -32,6 +34,18 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10000.0) -> Tens
     )
     angles = t.float()[:, None] * freqs[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def conv3x3(
+    in_channels: int, out_channels: int, borders: Borders = "zeros", stride: int = 1
+) -> nn.Conv2d:
+    """A convolution of 3 x 3 that keeps height and width, divided by `stride`.
+
+    Args:
+        borders: what it reads outside: zeros, or what lies at the border again. A network that
+            reads zeros there knows where a picture ends, and draws it otherwise.
+    """
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, padding_mode=borders)
 
 
 def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
@@ -67,11 +81,12 @@ class ResBlock(nn.Module):
         z_dim: int | None = None,
         dropout: float = 0.0,
         direction: str | None = None,
+        borders: Borders = "zeros",
     ) -> None:
         super().__init__()
         self.direction = direction
         self.norm_in = group_norm(in_channels)
-        self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv_in = conv3x3(in_channels, out_channels, borders)
         self.skip = (
             nn.Conv2d(in_channels, out_channels, 1)
             if in_channels != out_channels
@@ -82,7 +97,7 @@ class ResBlock(nn.Module):
         if self.time_proj is not None:
             self.norm_out = group_norm(out_channels)
             self.dropout = nn.Dropout(dropout)
-            self.conv_out = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+            self.conv_out = zero_init(conv3x3(out_channels, out_channels, borders))
 
     def forward(self, x: Tensor, time_emb: Tensor | None = None, z: Tensor | None = None) -> Tensor:
         hidden = F.silu(self.norm_in(x))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from osasis.models.autoencoder import Pair, pairs
+from osasis.models.layers import conv3x3
 
 REGIONS = (
     "ground", "skin", "neck", "brow", "eye", "mouth", "nose", "cloth", "hair", "hat", "glasses",
@@ -45,17 +46,17 @@ class RegionNet(nn.Module):
         super().__init__()
         self.config = config
         w = config.widths
-        self.inp = nn.Conv2d(config.channels, w[0], 3, padding=1)
+        self.inp = conv3x3(config.channels, w[0], "replicate")
         self.l0 = pairs(w[0], 2)
-        self.d0 = nn.Conv2d(w[0], w[1], 3, stride=2, padding=1)
+        self.d0 = conv3x3(w[0], w[1], "replicate", stride=2)
         self.l1 = pairs(w[1], 2)
-        self.d1 = nn.Conv2d(w[1], w[2], 3, stride=2, padding=1)
+        self.d1 = conv3x3(w[1], w[2], "replicate", stride=2)
         self.l2 = pairs(w[2], 2)
         self.u1 = nn.Conv2d(w[2], 4 * w[1], 1)
         self.m1 = Pair(w[1])
         self.u0 = nn.Conv2d(w[1], 4 * w[0], 1)
         self.m0 = Pair(w[0])
-        self.out = nn.Conv2d(w[0], 4 * len(REGIONS), 3, padding=1)
+        self.out = conv3x3(w[0], 4 * len(REGIONS), "replicate")
         self.usual: Tensor
         self.register_buffer("usual", torch.zeros(len(REGIONS), config.channels))
 

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from osasis.models.conditioning import Conditioning
 from osasis.models.layers import (
     AttentionBlock,
+    Borders,
     ResBlock,
+    conv3x3,
     group_norm,
     timestep_embedding,
     zero_init,
@@ -41,6 +43,8 @@ class UNetConfig:
             released network, without.
         in_channels: of x_t: 3, or an autoencoder's latent channels.
         draft_channels: of the draft.
+        borders: what convolutions read outside of the picture, see `conv3x3`; zeros are the
+            released networks'.
     """
 
     image_size: int
@@ -57,6 +61,7 @@ class UNetConfig:
     draft_size: int = 0
     in_channels: int = 3
     draft_channels: int = 3
+    borders: Borders = "zeros"
 
     def __post_init__(self) -> None:
         if self.draft_size and self.z_dim is None:
@@ -104,12 +109,12 @@ class UNet(nn.Module):
         width = config.channels * config.channel_mult[0]
         seen = config.in_channels + (config.draft_channels if config.draft_size else 0)
         seen *= pixels
-        self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(seen, width, 3, padding=1)])])
+        self.input_blocks = nn.ModuleList([Stage([conv3x3(seen, width, config.borders)])])
         skips = self._build_down(width)
         self.output_blocks = nn.ModuleList()
         self._build_up(skips)
         self.norm_final = group_norm(width)
-        self.conv_final = zero_init(nn.Conv2d(width, config.out_channels * pixels, 3, padding=1))
+        self.conv_final = zero_init(conv3x3(width, config.out_channels * pixels, config.borders))
         self.draft = None
         if config.draft_size and config.z_dim:
             self.draft = nn.Linear(config.z_dim, config.draft_channels * config.draft_size**2)
@@ -123,6 +128,7 @@ class UNet(nn.Module):
             z_dim=c.z_dim,
             dropout=c.dropout,
             direction=direction,
+            borders=c.borders,
         )
 
     def _attends(self, level: int) -> bool:
