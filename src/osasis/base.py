@@ -20,7 +20,7 @@ from osasis.diffusion.sample import EpsModel, ddim, follow
 from osasis.diffusion.schedule import LATENT_SCHEDULE, TRAIN_STEPS, TimestepGrid
 from osasis.errors import UserError
 from osasis.files import sha256
-from osasis.formats.base_file import domain_of, read_base
+from osasis.formats.base_file import read_base
 from osasis.formats.card import base_card, find_published, names_repository, write_folder
 from osasis.imaging.squares import FACES, Canvas
 from osasis.models.autoencoder import FACTOR, Autoencoder
@@ -355,6 +355,6 @@ def load_base(name_or_path: str | Path = "faces-256", *, device: str | None = No
         name=str(manifest["name"]),
         file_hash=sha256(path)[:16],
         device=target,
-        domain=domain_of(manifest.get("notes", {})),
+        domain=str(manifest.get("notes", {}).get("domain", "")),
         path=path,
     )

@@ -17,7 +17,6 @@ from osasis.base import Base, load_base
 from osasis.config.catalogue import assets
 from osasis.config.controls import Controls
 from osasis.errors import OsasisError, UserError
-from osasis.formats.base_file import domain_of
 from osasis.formats.records import Manifest, Results, file_hash, result_key
 from osasis.formats.style_file import Style, load_style
 from osasis.imaging.align import Similarity, align, cut
@@ -162,12 +161,6 @@ def test_wrong_blends(wrong: dict[str, float]) -> None:
 
 
 # -- what of a photo is redrawn ----------------------------------------------------------------
-
-
-def test_a_base_says_what_it_draws() -> None:
-    assert domain_of({"domain": "cats", "description": "faces of cats"}) == "cats"
-    assert domain_of({"description": "Faces, trained for an hour"}) == "faces"
-    assert domain_of({"description": "surfaces"}) == domain_of({}) == ""
 
 
 def test_every_face_is_redrawn_and_the_rest_is_not(

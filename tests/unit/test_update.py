@@ -17,7 +17,7 @@ from torch import Tensor
 
 from osasis.base import Base, load_base
 from osasis.config.catalogue import configs, paintings
-from osasis.config.presets import PRESETS, SPNSettings, config_from_dict
+from osasis.config.presets import PRESETS, SPNSettings
 from osasis.device import compile_in_place, mixed_precision, with_room
 from osasis.diffusion.route import Route
 from osasis.errors import OsasisError
@@ -299,12 +299,6 @@ def test_bfloat16_is_for_those_who_ask() -> None:
     with mixed_precision(torch.empty(0).device, wanted=False, on_cpu=True):
         assert not torch.is_autocast_enabled("cpu")
     assert [c.preset for c in PRESETS.values() if c.mixed_precision] == ["fast"]
-
-
-def test_styles_of_before_were_learned_in_float32() -> None:
-    before = asdict(PRESETS["fast"])
-    del before["mixed_precision"]
-    assert config_from_dict(before) == replace(PRESETS["fast"], mixed_precision=False)
 
 
 def test_fast_learns_the_same_again_and_after_a_stop(tiny_base: Base, tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import typing
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
-from osasis.config.tables import Checked, from_table
+from osasis.config.tables import Checked
 from osasis.diffusion.route import Route
 from osasis.errors import UserError
 
@@ -282,44 +281,3 @@ FAST = LearnConfig(
 )
 
 PRESETS: dict[str, LearnConfig] = {c.preset: c for c in (FAST, PAPER, RELEASE)}
-
-
-# options of files that this version lacks, with the one value that it acts on
-_RETIRED: dict[str, dict[str, Any]] = {
-    "LearnConfig": {
-        "trained_head": True,
-        "direction_from": "twin",
-        "direction_windows": 1,
-        "content_judge_size": None,
-    },
-    "LossWeights": {"structure": 0.0, "overshoot": 0.0},
-    "BridgeConfig": {"deterministic": False},
-    "Route": {"solver": "ddim", "structure_span": None},
-    "UNetConfig": {"patch_filter": False},
-}
-_RENAMED = {"SPNSettings": {"weight": "lambda_spn", "style_weight": "style_lambda"}}
-
-
-def config_from_dict(raw: Any, cls: type = LearnConfig, where: str = "") -> Any:
-    """Inverse of `dataclasses.asdict`, see `from_table`.
-
-    Options that this version lacks are passed over where they say what it does anyway.
-
-    Raises:
-        UserError: an unknown option, or a value of the wrong kind or that its dataclass refuses.
-    """
-    return from_table(cls, _of_today(raw, cls), where=where)
-
-
-def _of_today(raw: Any, cls: Any) -> Any:
-    """A table with today's names, without options that went."""
-    if not isinstance(raw, dict) or not (isinstance(cls, type) and is_dataclass(cls)):
-        return raw
-    hints, name_of = typing.get_type_hints(cls), str(cls.__name__)
-    retired, renamed = _RETIRED.get(name_of, {}), _RENAMED.get(name_of, {})
-    values = {}
-    for key, value in raw.items():
-        name = str(renamed.get(key, key))
-        if name not in retired or value != retired[name]:
-            values[name] = _of_today(value, hints.get(name))
-    return values

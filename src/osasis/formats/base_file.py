@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from osasis.config.artefacts import artefacts, fetched
 from osasis.config.catalogue import BASES_FOLDER, shipped_files
-from osasis.config.presets import config_from_dict
 from osasis.config.tables import from_table, typed
 from osasis.device import shapes_only
 from osasis.errors import UserError
@@ -27,7 +25,6 @@ from osasis.formats.safetensors_file import (
     read_weights,
     write_tensors,
 )
-from osasis.imaging.squares import FACES
 from osasis.models.autoencoder import FACTOR, Autoencoder, AutoencoderConfig, Borrowed
 from osasis.models.diffae import DiffAE, DiffAEConfig
 from osasis.models.encoder import encoder_config_class
@@ -98,14 +95,6 @@ def read_base(path: Path) -> tuple[BaseNetworks, dict[str, Any]]:
     return numbers, manifest
 
 
-def domain_of(notes: dict[str, Any]) -> str:
-    """What a base draws: its notes' "domain", else "faces" if the description has that word."""
-    if notes.get("domain"):
-        return str(notes["domain"])
-    words = re.findall(r"\w+", str(notes.get("description", "")).lower())
-    return FACES if FACES in words else ""
-
-
 def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
     """The networks that a manifest describes, without numbers."""
     for table in ("model", "latent_net"):
@@ -115,7 +104,7 @@ def _described(path: Path, manifest: dict[str, Any]) -> BaseNetworks:
         with shapes_only():
             return BaseNetworks(
                 DiffAE(diffae_config_from_dict(manifest["model"])),
-                LatentNet(config_from_dict(manifest["latent_net"], LatentNetConfig)),
+                LatentNet(from_table(LatentNetConfig, manifest["latent_net"])),
                 torch.empty(0),
                 torch.empty(0),
                 **{name: _part(path, manifest, name) for name in PARTS},
@@ -131,7 +120,7 @@ def _part(path: Path, manifest: dict[str, Any], name: str) -> Any:
     check_sizes(path, table or {}, name)
     if name == "autoencoder" and table and "source" in table:
         config = Borrowed
-    return network(config_from_dict(table, config)) if table else None
+    return network(from_table(config, table)) if table else None
 
 
 def load_autoencoder(path: Path) -> tuple[Autoencoder, RegionNet | None]:
@@ -181,8 +170,8 @@ def _write(
 def diffae_config_from_dict(raw: dict[str, Any]) -> DiffAEConfig:
     """Inverse of `dataclasses.asdict`; lists of JSON become tuples."""
     rest = {k: v for k, v in raw.items() if k not in ("unet", "encoder")}
-    unet = config_from_dict(raw["unet"], UNetConfig)
-    encoder = config_from_dict(raw["encoder"], encoder_config_class(raw["encoder"]))
+    unet = from_table(UNetConfig, raw["unet"])
+    encoder = from_table(encoder_config_class(raw["encoder"]), raw["encoder"])
     return from_table(DiffAEConfig, rest, unet=unet, encoder=encoder)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from osasis.config.catalogue import find_style
-from osasis.config.presets import LearnConfig, config_from_dict
+from osasis.config.presets import LearnConfig
 from osasis.config.tables import from_table
 from osasis.device import shapes_only
 from osasis.errors import UserError
@@ -61,7 +61,7 @@ class StyleManifest:
     updates: int
     version: str
     config: LearnConfig
-    content: str = "drawn"
+    content: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -203,7 +203,7 @@ def load_style(path: str | Path) -> Style:
         _check_names(tensors)
         for part in ("spn", "stylize_route", "learn_route"):
             check_sizes(found, raw["config"][part], part)
-        config = config_from_dict(raw["config"], where=str(found))
+        config = from_table(LearnConfig, raw["config"], where=str(found))
         raw |= {"config": config, "preset": config.title}
         return Style(from_table(StyleManifest, raw, where=str(found)), thumbnail, tensors)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, OSError) as error:

@@ -294,7 +294,7 @@ def import_style(path: Path, base: Base, picture: Image.Image, name: str) -> Sty
     levels = tuple(range(2 * base.num_levels // 3))
     manifest = StyleManifest(
         name, base.name, base.hash, config.title, 0, config.embedder, config.spn.lambda_spn, levels,
-        config.updates, __version__, config,
+        config.updates, __version__, config, "drawn",
     )  # fmt: skip
     return Style(manifest, small, tensors)
 

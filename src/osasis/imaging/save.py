@@ -133,8 +133,7 @@ def mark_of(path: Path) -> dict[str, Any]:
             if image.format != "PNG":
                 said = json.loads(image.getexif().get(_MARK_TAG, "{}"))
             if not isinstance(said, Mapping) or "osasis" not in said:
-                version = str(said.get("version", "")) if isinstance(said, Mapping) else ""
-                return {"version": version} if version.startswith("osasis ") else {}
+                return {}
             mark = json.loads(said["osasis"])
     except (*DECODE_ERRORS, RecursionError, Image.DecompressionBombError):
         return {}

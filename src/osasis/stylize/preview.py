@@ -73,5 +73,6 @@ def preview_style(base: Base, image: str | Path | Image.Image, *, name: str | No
         updates=0,
         version=__version__,
         config=config,
+        content="none",
     )
     return Style(manifest, picture, tensors)
