@@ -15,7 +15,7 @@ from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_images, to_tensor
 from osasis.learn.regions import PhotoRegions
 from osasis.models.regions import REGIONS
-from osasis.stylize.light import LightFloor, keep_dark_skin, region_light
+from osasis.stylize.light import LightFloor, keep_dark_skin, keep_relief, region_light
 from osasis.stylize.preview import preview_style
 from osasis.stylize.stylizer import Stylizer
 
@@ -56,6 +56,21 @@ def test_a_face_in_the_dark_neither_glows_nor_goes(
         result = painter.redraw([square], [0])[0]
         ratio = result[middle].mean() / square[middle].mean()
         assert 0.6 <= ratio <= 1.7, (style, light, ratio)
+
+
+def test_a_microphone_stands_out_from_a_black_ground() -> None:
+    photo = torch.full((1, 3, 96, 96), -0.6)
+    photo[..., 40:52, 40:52] = 0.6
+    sunk = torch.full_like(photo, -0.9)
+    sunk[..., 40:52, 40:52] = -0.88
+    ground = torch.zeros(1, len(REGIONS), 24, 24)
+    ground[:, 0] = 1
+    found = keep_relief(photo, sunk, ground)
+    assert (found[..., 43:49, 43:49] - found[..., :9, :9].mean()).min() > 0.2
+    torch.testing.assert_close(found[..., :9, :9], sunk[..., :9, :9])
+    assert keep_relief(photo, sunk + 1, ground).equal(sunk + 1)  # not in a light one
+    skin = torch.roll(ground, REGIONS.index("skin"), 1)
+    torch.testing.assert_close(keep_relief(photo, sunk, skin), sunk)
 
 
 def test_a_base_of_the_paper_sees_photos_as_they_are(tiny_base: Base, face: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from osasis.models.diffae import DiffAE
 from osasis.models.regions import REGIONS
 from osasis.models.windows import in_tiles, scaled
 from osasis.stylize.edit import Edit
-from osasis.stylize.light import LightFloor, keep_dark_skin
+from osasis.stylize.light import LightFloor, keep_dark_skin, keep_relief
 from osasis.stylize.model import StyledModel
 from osasis.stylize.smooth import smooth_flat_places, with_tones_of, without_lattice
 
@@ -112,6 +112,8 @@ class Drawing:
             if self.floor is not None:
                 maps = base.region_maps(base.squeeze(photo)) if regions is None else regions.maps
                 result = self.floor(x0, result, maps)
+            if regions is not None:
+                result = keep_relief(x0, result, regions.maps, model.dressing)
         return result, regions
 
     def _mended(self, x0: Tensor, result: Tensor, regions: PhotoRegions | None) -> Tensor:

@@ -31,10 +31,10 @@ def smooth_flat_places(pictures: Tensor) -> Tensor:
         The same shape and range; a deviation of `NOISE` within 17 x 17 pixels is halved, one of ten
         times as much keeps 99%.
     """
-    mean = _box(pictures)
-    variance = (_box(pictures.square()) - mean.square()).clamp_min(0).mean(1, keepdim=True)
+    mean = box(pictures)
+    variance = (box(pictures.square()) - mean.square()).clamp_min(0).mean(1, keepdim=True)
     kept = variance / (variance + NOISE**2)
-    return _box(kept) * pictures + _box(mean * (1 - kept))
+    return box(kept) * pictures + box(mean * (1 - kept))
 
 
 def follow_edges(field: Tensor, guide: Tensor) -> Tensor:
@@ -46,10 +46,10 @@ def follow_edges(field: Tensor, guide: Tensor) -> Tensor:
         field: (B, C, H, W).
         guide: (B, 1, H, W), of pictures in [-1, 1].
     """
-    mean, level = _box(guide), _box(field)
-    variance = (_box(guide.square()) - mean.square()).clamp_min(0)
-    slope = (_box(guide * field) - mean * level) / (variance + EDGE**2)
-    return _box(slope) * guide + _box(level - slope * mean)
+    mean, level = box(guide), box(field)
+    variance = (box(guide.square()) - mean.square()).clamp_min(0)
+    slope = (box(guide * field) - mean * level) / (variance + EDGE**2)
+    return box(slope) * guide + box(level - slope * mean)
 
 
 def with_tones_of(coarse: Tensor, fine: Tensor, guide: Tensor) -> Tensor:
@@ -95,8 +95,8 @@ def without_lattice(pictures: Tensor, period: int) -> Tensor:
     return (pictures - F.pixel_shuffle(repeated, period)).clamp(-1, 1)
 
 
-def _box(x: Tensor) -> Tensor:
-    """Means over squares of `RADIUS` to each side, a row and a column at a time."""
-    padded = F.pad(x, (RADIUS,) * 4, mode="reflect")
-    rows = F.avg_pool2d(padded, (1, 2 * RADIUS + 1), stride=1)
-    return F.avg_pool2d(rows, (2 * RADIUS + 1, 1), stride=1)
+def box(x: Tensor, radius: int = RADIUS) -> Tensor:
+    """Means over squares of `radius` pixels to each side, a row and a column at a time."""
+    padded = F.pad(x, (radius,) * 4, mode="reflect")
+    rows = F.avg_pool2d(padded, (1, 2 * radius + 1), stride=1)
+    return F.avg_pool2d(rows, (2 * radius + 1, 1), stride=1)
