@@ -63,7 +63,7 @@ def evaluate(
       name = "theirs"
       folder = "theirs"                    # theirs/STYLE/PHOTO.png, of any program
       [[methods]]
-      name = "Gatys"
+      name = "NNST"
       peer = "nnst"                        # or gatys, adain, colour; photo and style: the two ends
 
     Networks that are not shipped come from `osasis models fetch`, or with --network

@@ -78,9 +78,8 @@ def stylize(
       osasis stylize me.jpg --style memling_maria --variation 0.3 --seed 7
           the same photo, drawn a little differently for every seed
       osasis stylize me.jpg --style-image painting.png
-          a preview in seconds, without learning: shows where the picture's code
-          pulls colours and textures, far weaker than a style that `osasis learn`
-          made
+          a preview in seconds, without learning: the picture's colours, part by
+          part of a face, without its strokes, which `osasis learn` brings
 
     `osasis explore me.jpg --style memling_maria` draws a sheet of what each control
     does. Photos that fail are listed at the end, and the exit status is then 1; all
