@@ -52,8 +52,10 @@ class DirectionCritic:
     def features(self, x: Tensor) -> CriticFeatures:
         """Embeddings, and what LPIPS compares."""
         activations = self._activations(x)
-        own = self._judges.statistics.from_activations
-        embedding = own(activations) if self._embedder is None else self.embed(x)
+        if self._embedder is None:
+            embedding = self._judges.statistics.from_activations(activations)
+        else:
+            embedding = self.embed(x)
         return CriticFeatures(embedding, self._judges.lpips.normalise(activations))
 
     def lpips(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tensor:

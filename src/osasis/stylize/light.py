@@ -12,7 +12,7 @@ from osasis.base import Base
 from osasis.formats.style_file import Style
 from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.learn.regions import PhotoRegions, share_of
+from osasis.learn.regions import PhotoRegions, dressed_by, share_of
 from osasis.models.regions import REGIONS
 from osasis.stylize.smooth import box, follow_edges
 
@@ -116,9 +116,10 @@ class LightFloor:
         self._allowed: Tensor | None = None
         for style, share in styles:
             picture = to_tensor(fit_square(style.thumbnail, base.image_size)).to(base.device)
-            light = region_light(picture, base.region_maps(base.to_x0(picture)))
+            maps = base.region_maps(base.to_x0(picture))
             # a painting is not dark in what it lacks, such as a hat
-            light = share * torch.where(light > 0, light, torch.ones_like(light))
+            lacks = [own != source for own, source in enumerate(dressed_by(maps))]
+            light = share * region_light(picture, maps).where(~maps.new_tensor(lacks).bool(), 1)
             self._allowed = light if self._allowed is None else self._allowed + light
 
     def __call__(self, before: Tensor, after: Tensor, maps: Tensor) -> Tensor:
