@@ -233,6 +233,11 @@ def dressed_by(maps: Tensor) -> tuple[int, ...]:
     return tuple(chosen)
 
 
+def borrowed_of(sources: Sequence[int], device: torch.device) -> Tensor:
+    """(R,), 1 where another region dresses one that the style lacks, else 0; see `dressed_by`."""
+    return torch.tensor([float(a != b) for a, b in enumerate(sources)], device=device)
+
+
 @dataclass(frozen=True)
 class Wardrobe:
     """A style's latents region by region: what a photo is dressed in before eps_B draws.
@@ -369,5 +374,4 @@ def wardrobe(x0: Tensor, maps: Tensor, usual: Tensor) -> tuple[Wardrobe, tuple[i
     sources = dressed_by(maps) if face else (0,)
     weights = at_size(seen, x0)
     found = region_statistics(x0, weights, pooled=True).rows(sources)
-    borrowed = torch.tensor([float(a != b) for a, b in enumerate(sources)], device=x0.device)
-    return Wardrobe(found, face, usual, borrowed), sources
+    return Wardrobe(found, face, usual, borrowed_of(sources, x0.device)), sources

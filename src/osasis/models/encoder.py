@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from osasis.models.layers import AttentionBlock, ResBlock, group_norm
+from osasis.models.layers import AttentionBlock, ResBlock, conv3x3, group_norm
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,7 @@ class SemanticEncoder(nn.Module):
         self.config = config
         width = config.channels * config.channel_mult[0]
         self.input_blocks = nn.ModuleList(
-            [
-                nn.Sequential(
-                    nn.Conv2d(config.in_channels * config.patch_size**2, width, 3, padding=1)
-                )
-            ]
+            [nn.Sequential(conv3x3(config.in_channels * config.patch_size**2, width))]
         )
         size = config.image_size // config.patch_size
         for level, mult in enumerate(config.channel_mult):

@@ -12,7 +12,7 @@ from osasis.base import Base
 from osasis.formats.style_file import Style
 from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
-from osasis.learn.regions import PhotoRegions, dressed_by, share_of
+from osasis.learn.regions import PhotoRegions, borrowed_of, dressed_by, share_of
 from osasis.models.regions import REGIONS
 from osasis.stylize.smooth import box, follow_edges
 
@@ -25,10 +25,10 @@ _USUAL = 0.57  # light of skin, mean of 64 faces of the training; deviation .12
 _OWN = 0.5  # exponent of what dark skin keeps
 _STEEPEST = 1.0  # added to the power of 1, beyond which drawings turn hard
 _SKIN = tuple(map(REGIONS.index, ("skin", "neck", "nose", "brow", "eye", "mouth", "teeth")))
-_RELIEF = 0.3  # of the photo's differences of light, that stay in dark grounds
-_DIM = 0.25  # light, 0 to 1, from which on grounds are not dark
-_NEAR = 10  # pixels, twice, that are around
 _WHITES = tuple(map(REGIONS.index, ("eye", "teeth")))
+_RELIEF = 0.3  # of what sets a thing in the photo off from its surroundings, in a black ground
+_DIM = 0.25  # light, 0 to 1, of a ground that is not dark at all
+_NEAR = 10  # pixels to each side, averaged over twice: the surroundings
 
 
 def keep_dark_skin(
@@ -118,8 +118,8 @@ class LightFloor:
             picture = to_tensor(fit_square(style.thumbnail, base.image_size)).to(base.device)
             maps = base.region_maps(base.to_x0(picture))
             # a painting is not dark in what it lacks, such as a hat
-            lacks = [own != source for own, source in enumerate(dressed_by(maps))]
-            light = share * region_light(picture, maps).where(~maps.new_tensor(lacks).bool(), 1)
+            lacks = borrowed_of(dressed_by(maps), base.device)
+            light = share * (region_light(picture, maps) * (1 - lacks) + lacks)
             self._allowed = light if self._allowed is None else self._allowed + light
 
     def __call__(self, before: Tensor, after: Tensor, maps: Tensor) -> Tensor:
