@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from osasis.cli.main import main
 from osasis.formats.records import Results
+from osasis.formats.style_file import Style
 from osasis.imaging.save import mark_of
 from osasis.imaging.squares import Redrawn
 
@@ -124,6 +127,55 @@ def test_what_changes_no_result_repeats_none(place: Path, base: tuple[str, ...],
     assert "1 done before" in capsys.readouterr().out
     assert main([*line, "--seed", "7", "--variation", "0.5"]) == 0
     assert "done before" not in capsys.readouterr().out
+
+
+def test_a_style_counts_by_what_its_file_holds(
+    place: Path, base: tuple[str, ...], tiny_style: Style, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    """Not by how its path was typed or what its file is called, alone, mixed and in an edit."""
+    tiny_style.save(place / "a.safetensors")
+    Path("else").mkdir()
+    shutil.copy("a.safetensors", "else/b.safetensors")
+    photo = ["me.png", "--no-align", "-o", "out", *base]
+    commands = (
+        ["stylize", *photo, "--style", "{}"],
+        ["stylize", *photo, "--style", "{}=0.7", "--style", "a.safetensors=0.3"],
+        ["edit", *photo, "--attribute", "smiling=1", "--style", "{}"],
+    )
+
+    def done_before(command: list[str], style: str) -> bool:
+        assert main([word.format(style) for word in command]) == 0
+        return "1 done before" in capsys.readouterr().out
+
+    for command in commands:
+        assert not done_before(command, "a.safetensors")
+        for other in ("./a.safetensors", str(place / "a.safetensors"), "else/b.safetensors"):
+            assert done_before(command, other)
+    tensors = {**tiny_style.tensors, "z_style": tiny_style.tensors["z_style"] + 1}
+    Style(tiny_style.manifest, tiny_style.thumbnail, tensors).save(place / "a.safetensors")
+    assert not any(done_before(command, "a.safetensors") for command in commands)
+
+
+def test_an_edits_clip_counts_by_what_it_holds(
+    place: Path, base: tuple[str, ...], clip_folder: Path, capsys
+) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(clip_folder, "clip")
+    shutil.copytree(clip_folder, "same")
+
+    def done_before(clip: str, *more: str) -> bool:
+        what = more or ("--text", "abc", "--from", "def", "--iterations", "1")
+        line = ["edit", "me.png", *what, "--clip", clip, "--no-align", "-o", "out", *base]
+        assert main(line) == 0
+        return "1 done before" in capsys.readouterr().out
+
+    assert not done_before("clip")
+    assert done_before("./clip") and done_before("same")
+    weights = Path("clip/model.safetensors")
+    changed = {name: tensor * 1.5 for name, tensor in load_file(weights).items()}
+    save_file(changed, weights, {"format": "pt"})
+    assert not done_before("clip")
+    attribute = ("--attribute", "smiling=1")
+    assert not done_before("clip", *attribute) and done_before("same", *attribute)
 
 
 def test_one_file_for_one_photo(place: Path, base: tuple[str, ...], capsys) -> None:  # type: ignore[no-untyped-def]

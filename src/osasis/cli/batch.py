@@ -84,7 +84,7 @@ def batch(
     import_ray_data()
     controls = controls_of(drawing, photo)
     base, loaded = load_styles(styles, device)
-    made = made_by(base, styles, controls, format=format)
+    made = made_by(base, styles, loaded, controls, format=format)
     job = Job(
         str(base.path.resolve()) if base.path else base.name,
         base.hash,

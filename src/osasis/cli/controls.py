@@ -67,10 +67,19 @@ def load_styles(
     return base, loaded
 
 
-def made_by(base: Base, styles: Styles, controls: Controls, **more: Any) -> dict[str, Any]:
-    """What determines the results besides the photos; files count by their content.
+def made_by(
+    base: Base,
+    styles: Styles,
+    loaded: list[tuple[Style, float]],
+    controls: Controls,
+    **more: Any,
+) -> dict[str, Any]:
+    """What determines the results besides the photos.
+
+    Files count by their content and by the names they give themselves, not by where they lie.
 
     Args:
+        loaded: what `load_styles` made of `styles`.
         more: what else changes the results, as JSON holds it.
     """
     from osasis.config.catalogue import find_style
@@ -81,9 +90,13 @@ def made_by(base: Base, styles: Styles, controls: Controls, **more: Any) -> dict
         settings.pop("seed")
     if styles.picture is not None:
         settings["style_image"] = file_hash(styles.picture)
-    named = [(name, file_hash(find_style(name)), share) for name, share in styles.style]
+    given = zip(styles.style, loaded, strict=True) if styles.style else ()
+    mixed = [
+        {"name": style.manifest.name, "sha256": file_hash(find_style(name)), "share": share}
+        for (name, share), (style, _) in given
+    ]
     return {
-        "styles": [{"name": n, "sha256": digest, "share": share} for n, digest, share in named],
+        "styles": mixed,
         "base": base.name,
         "base_hash": base.hash,
         "version": __version__,

@@ -82,6 +82,7 @@ def edit(
     shares = Shares(device)
     found = shares.from_main(lambda: find(photos, output))
 
+    from osasis.perception.clip import content_hash
     from osasis.stylize.stylizer import Stylizer
     from osasis.stylize.text import edits_of
 
@@ -98,6 +99,7 @@ def edit(
             stops.append(f"{name}: {step.done} updates, {note}: {step.stopped}")
 
     changes = edits_of(base, loaded, controls, clip=clip, report=show)
+    seen_by = {"clip": content_hash(clip)} if edits.text else {}
     at_once = 1 if edits.text else None  # a text is followed photo by photo
     stylizer = Stylizer(base, loaded, controls, edits=changes, batch_size=at_once)
     make_writable(result_folder(output))
@@ -107,7 +109,7 @@ def edit(
         found,
         output,
         stylizer,
-        made_by(base, styles, controls, format=format, clip=clip),
+        made_by(base, styles, loaded, controls, format=format, **seen_by),
         describe(base, loaded, controls),
         shares,
         format=format,

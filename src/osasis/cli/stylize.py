@@ -102,7 +102,7 @@ def stylize(
     preview = styles.picture is not None
     if preview:
         print(f"{styles.picture}: {PREVIEW_NOTE}", file=sys.stderr)
-    made = made_by(base, styles, controls, format=format, crops=crops)
+    made = made_by(base, styles, loaded, controls, format=format, crops=crops)
     metadata = describe(base, loaded, controls, preview=preview)
     return redraw_all(
         found, output, stylizer, made, metadata, shares, format=format, jobs=jobs, crops=crops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -17,9 +18,11 @@ from torch import Tensor
 from osasis.config.artefacts import fetched_repository
 from osasis.errors import UserError
 from osasis.extras import install, need
+from osasis.files import sha256
 
 CLIP_MODEL = "openai/clip-vit-base-patch32"
 _FETCH = "osasis models fetch clip-vit-b32"
+_FILES = (".json", ".txt", ".safetensors", ".bin")  # of model and tokenizer
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -148,6 +151,24 @@ def locate(source: str | Path) -> str:
             f"{CLIP_MODEL}",
         )
     return text
+
+
+def content_hash(source: str | Path = CLIP_MODEL) -> str:
+    """SHA-256 of the files that CLIP is loaded from, wherever they lie; hexadecimal.
+
+    Raises:
+        UserError: they are not here.
+    """
+    where = locate(source)
+    found = fetched_repository(where) or Path(where)
+    if not found.is_dir():
+        cached = try_to_load_from_cache(where, "config.json")
+        if not isinstance(cached, str):
+            raise _no_weights(where, "cannot be loaded from this machine")
+        found = Path(cached).parent
+    files = [file for file in sorted(found.iterdir()) if file.suffix in _FILES and file.is_file()]
+    listed = [f"{file.name} {sha256(file)}\n" for file in files]
+    return hashlib.sha256("".join(listed).encode()).hexdigest()
 
 
 def _load_model(transformers: Any, source: str, device: torch.device | None) -> Any:
