@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import zipfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -25,6 +25,7 @@ from osasis.errors import UserError
 from osasis.studio import gate
 from osasis.studio.config import Limits, Settings
 from osasis.studio.door import Door, group_of, protocol
+from osasis.studio.guesses import Guesses, waited
 from osasis.studio.intake import LEARNING, NEW, PICTURE
 from osasis.studio.jobs import CANCELLED, QUEUED, RUNNING, JobQueue, Step
 from osasis.studio.service import Service
@@ -203,22 +204,68 @@ def test_twenty_uploads_at_once_stay_within_the_limit(tiny_base: Base, tmp_path:
         assert set(seen) == {200, 507} and kept <= 2_000_000
 
 
-def test_wrong_passwords_are_slowed_together(tiny_base: Base, tmp_path: Path) -> None:
+def test_wrong_passwords_wait_longer_and_longer() -> None:
+    now = [0.0]
+    guesses = Guesses(clock=lambda: now[0])
+    assert guesses.wait_of("owner", right=True) == 0
+    waits = [guesses.wait_of(f"{i}", right=False) for i in range(100)]
+    assert waits == [1.0] * 8 + [2.0] * 8 + [4.0] * 8 + [8.0] * 8 + [16.0] * 68
+    assert guesses.wait_of("owner", right=True) == 16  # as long, so that it tells nothing
+    guesses.remember("owner")
+    assert guesses.wait_of("owner", right=True) == 0
+    assert guesses.wait_of("owner", right=False) == guesses.wait_of("owner", right=True) == 16
+    now[0] += 32 * 60
+    assert guesses.wait_of("owner", right=True) == 1
+    now[0] += 8 * 60
+    assert guesses.wait_of("owner", right=True) == 0
+    for i in range(10_000):
+        guesses.remember(f"{i}")
+    guesses.wait_of("attacker", right=False)
+    assert guesses.wait_of("0", right=True) == 1  # forgotten: memory has a bound
+    assert guesses.wait_of("9999", right=True) == 0
+
+
+def test_a_guesser_who_has_left_waits_no_more() -> None:
+    messages = [{"type": "http.request", "body": b""}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    with ThreadPoolExecutor(1) as beside:
+        assert not beside.submit(asyncio.run, waited(receive, 60)).result()
+
+
+def test_guessers_wait_and_keep_nobody_out(
+    tiny_base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("osasis.studio.guesses.FIRST", 0.1)
+    monkeypatch.setattr("osasis.studio.guesses.LONGEST", 1.6)
+
+    async def guesses(address: str) -> list[int]:
+        limits = httpx.Limits(max_connections=40)
+        async with httpx.AsyncClient(timeout=30, limits=limits) as http:
+            asked = [http.get(f"{address}/config", auth=("x", f"{i}")) for i in range(40)]
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    def seconds(ask: Callable[[], httpx.Response], status: int) -> float:
+        began = time.monotonic()
+        assert ask().status_code == status
+        return time.monotonic() - began
+
     with running(tiny_base, tmp_path, password="right") as (address, _):
-
-        async def guesses() -> list[int]:
-            limits = httpx.Limits(max_connections=40)
-            async with httpx.AsyncClient(timeout=30, limits=limits) as http:
-                asked = [http.get(f"{address}/config", auth=("x", f"{i}")) for i in range(30)]
-                answers = [answer.status_code for answer in await asyncio.gather(*asked)]
-            return answers
-
-        with ThreadPoolExecutor(
-            1
-        ) as beside:  # a browser's tests leave a loop running in this thread
-            found = beside.submit(asyncio.run, guesses()).result()
-        assert found.count(429) >= 20 and set(found) == {401, 429}
-        assert httpx.get(f"{address}/config", auth=("x", "right"), timeout=30).status_code == 200
+        inside = Client(address, auth=("x", "right"))
+        began = time.monotonic()
+        with ThreadPoolExecutor(1) as beside:  # a browser's tests leave a loop in this thread
+            assert set(beside.submit(asyncio.run, guesses(address)).result()) == {401}
+        assert time.monotonic() - began > 1.6
+        assert seconds(lambda: inside.http.get("/examples/astronaut"), 200) < 1.6
+        assert "path" in inside.upload(png(1))
+        new = httpx.Client(base_url=address, auth=("x", "right"), timeout=30)
+        posted = {"files": ("a.png", png(1))}
+        refused = new.post("/gradio_api/upload", files=posted)
+        assert refused.status_code == 429 and "GET /config" in refused.text
+        assert seconds(lambda: new.get("/config"), 200) > 1.5
+        assert seconds(lambda: new.post("/gradio_api/upload", files=posted), 200) < 1.5
 
 
 def test_cancel_ends_a_job_inside_a_photo(tiny_base: Base, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from osasis.errors import UserError
 from osasis.studio.config import StudioConfig
 from osasis.studio.door import group_of
+from osasis.studio.guesses import Guesses, waited
 from osasis.studio.store import Store, is_token, new_token
 
 COOKIE, HEADER = "osasis_visitor", "x-osasis-visitor"
@@ -41,7 +42,7 @@ _JSON_BYTES = 1_000_000  # of any other request
 _PATIENCE = 20.0  # seconds for a body, or for the next piece of an upload
 _SLOWEST = 4096  # bytes a second of an upload, after that time
 _CLOSE = {"Connection": "close"}
-_GUESSES = 8  # wrong passwords of one address that are looked at together
+_BUSY = "wrong passwords are being tried: open the page, or GET /config, before sending anything"
 # the page's own scripts come from here, and nothing is fetched from anywhere else
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
@@ -62,7 +63,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, config: StudioConfig, store: Store) -> None:
         self._app, self._config, self._store = app, config, store
-        self._guesses: dict[str, int] = {}  # by address, those that wait for their answer
+        self._guesses = Guesses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -70,11 +71,11 @@ class Gate:
             return
         if scope["type"] != "http":
             return  # the page needs no websockets
-        refusal = await self._refusal(scope)
+        token, is_new = _token(scope)
+        refusal, receive = await self._refusal(scope, receive, token)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        token, is_new = _token(scope)
         address = address_of(scope)
         scope.setdefault("state", {}).update(visitor=token, address=address)
         cookie = _cookie(token, scope) if is_new else None
@@ -124,19 +125,37 @@ class Gate:
         except (UserError, OSError, ValueError):
             return False
 
-    async def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    async def _refusal(
+        self, scope: Scope, receive: Receive, visitor: str
+    ) -> tuple[PlainTextResponse | None, Receive]:
+        """Why a request is not let in; what gives the rest of one that is."""
+        if not self._is_own_page(Headers(scope=scope)):
+            return PlainTextResponse("only the studio's own page may ask", 403), receive
+        refusal, receive = await self._admission(scope, receive, visitor)
+        return refusal or self._misfit(scope), receive
+
+    async def _admission(
+        self, scope: Scope, receive: Receive, visitor: str
+    ) -> tuple[PlainTextResponse | None, Receive]:
         headers = Headers(scope=scope)
-        if not self._is_own_page(headers):
-            return PlainTextResponse("only the studio's own page may ask", 403)
-        address = address_of(scope)
-        if self._guesses.get(address, 0) >= _GUESSES:
-            return PlainTextResponse("too many wrong passwords", 429)
-        if not self._may_enter(headers):
-            if "authorization" in headers:
-                await self._slow_down(address)
-            ask = {"WWW-Authenticate": 'Basic realm="OSASIS studio", charset="UTF-8"'}
-            return PlainTextResponse("the password is missing or wrong", 401, ask)
-        path = scope["path"]
+        if self._config.password is None:
+            return None, receive
+        right = self._is_right(headers)
+        if "authorization" in headers:
+            seconds = self._guesses.wait_of(visitor, right=right)
+            if seconds and _has_body(headers):
+                return PlainTextResponse(_BUSY, 429, {"Retry-After": f"{seconds:.0f}"}), receive
+            if seconds:
+                right = await waited(receive, seconds) and right
+                receive = _Replayed(b"", receive)
+        if right:
+            self._guesses.remember(visitor)
+            return None, receive
+        ask = {"WWW-Authenticate": 'Basic realm="OSASIS studio", charset="UTF-8"'}
+        return PlainTextResponse("the password is missing or wrong", 401, ask), receive
+
+    def _misfit(self, scope: Scope) -> PlainTextResponse | None:
+        headers, path = Headers(scope=scope), scope["path"]
         if path not in _PAGES and not path.startswith(_BELOW):
             return PlainTextResponse("not found", 404)
         length = headers.get("content-length", "0")
@@ -145,16 +164,6 @@ class Gate:
             return PlainTextResponse(f"a request may have at most {limit // 10**6} MB", 413)
         return None
 
-    async def _slow_down(self, address: str) -> None:
-        """A wrong password is answered the later, the more of them an address tries at once."""
-        self._guesses[address] = self._guesses.get(address, 0) + 1
-        try:
-            await asyncio.sleep(self._guesses[address])
-        finally:
-            self._guesses[address] -= 1
-            if not self._guesses[address]:
-                del self._guesses[address]
-
     def _is_own_page(self, headers: Headers) -> bool:
         """Whether a request comes from the studio's own page, or from no page at all."""
         origin = headers.get("origin")
@@ -162,16 +171,18 @@ class Gate:
             return headers.get("sec-fetch-site") != "cross-site" or _is_visit(headers)
         return urlsplit(origin).netloc in (headers.get("host", ""), *self._config.domains)
 
-    def _may_enter(self, headers: Headers) -> bool:
-        if self._config.password is None:
-            return True
+    def _is_right(self, headers: Headers) -> bool:
         kind, _, encoded = headers.get("authorization", "").partition(" ")
         try:
             given = base64.b64decode(encoded, validate=True).partition(b":")[2]
         except (binascii.Error, ValueError):
             return False
-        expected = self._config.password.encode()
+        expected = (self._config.password or "").encode()
         return kind.lower() == "basic" and secrets.compare_digest(given, expected)
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def address_of(scope: Scope) -> str:
