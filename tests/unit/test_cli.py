@@ -343,6 +343,22 @@ def test_metadata_says_how_it_was_made() -> None:
     assert "preview" in said["note"] and said["codes"] == "swapped"
 
 
+def test_names_that_start_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-me.jpg").write_text("")
+    for words, said in (
+        ("a.jpg --style monk -o -c.jpg", "joined to it: -o=-c.jpg"),
+        ("a.jpg --style monk --output -c.jpg", "joined to it: --output=-c.jpg"),
+        ("-me.jpg --style monk", "the file of that name is ./-me.jpg"),
+        ("a.jpg -o --style monk", "osasis stylize --help"),
+        ("a.jpg --style monk -o", "osasis stylize --help"),
+    ):
+        with pytest.raises(UserError) as caught:
+            parsed(f"stylize {words}")
+        assert said in caught.value.hint, words
+    assert str(parsed("stylize a.jpg --style monk -o=-c.jpg")["output"]) == "-c.jpg"
+
+
 def test_styles_and_their_shares(tmp_path: Path) -> None:
     assert options.style_share("monk") == ("monk", 1.0)
     assert options.style_share("a/b=c=0.25") == ("a/b=c", 0.25)

@@ -14,6 +14,7 @@ import pytest
 
 from osasis.base import Base, load_base
 from osasis.errors import UserError
+from osasis.formats.safetensors_file import read_manifest
 from osasis.formats.style_file import Style, load_style
 from osasis.pretrain.config import load_config
 
@@ -98,6 +99,24 @@ def test_odd_headers(tmp_path: Path, head: bytes) -> None:
     refused(load_base, path)
     path.write_bytes(struct.pack("<Q", 2**40) + head)
     refused(load_base, path)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 10, 5000, -1])
+def test_a_file_that_lacks_its_end_is_called_that(
+    tmp_path: Path, tiny_style: Style, kept: int
+) -> None:
+    base, style = tmp_path / "b.safetensors", tmp_path / "s.safetensors"
+    write_tiny_base(base, 1)
+    tiny_style.save(style)
+    for load, path in ((load_base, base), (load_style, style), (read_manifest, style)):
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(UserError) as error:
+            load(path)
+        said, hint = str(error.value), error.value.hint
+        assert f"{path} is not " in said
+        if kept != 3:  # which could be of anything
+            assert ("it is cut short: " if kept else "it is empty (0 bytes)") in said
+            assert hint == "copy or download it again"
 
 
 def test_a_style_with_many_axes_or_unknown_names(tmp_path: Path, tiny_style: Style) -> None:

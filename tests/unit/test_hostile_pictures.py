@@ -7,6 +7,7 @@ import os
 import struct
 import tarfile
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_tiles_of_gigabytes_are_refused_and_usual_ones_read() -> None:
     assert decode_photo(tiled(128)).image.size == (64, 64)
     with pytest.raises(UserError, match="tiles of 46336"):
         decode_photo(tiled(46336))
+
+
+def test_a_picture_that_claims_gigapixels_is_refused_in_our_words() -> None:
+    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(head)) + chunk
+    with pytest.raises(UserError) as caught:
+        decode_photo(data + encoded(picture(0))[33:])
+    assert str(caught.value) == (
+        "the image has too many pixels: 2,500 megapixels, at most 64 megapixels are read"
+    )
 
 
 @pytest.mark.parametrize("size", [(16, 20_000), (20_000, 16)])

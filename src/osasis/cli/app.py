@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from itertools import pairwise, zip_longest
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -135,7 +136,9 @@ def parse(command: str, place: str, words: Sequence[str]) -> Call:
     except UserError as error:
         raise UserError(str(error), hint=error.hint or more) from error
     except CycloptsError as error:
-        raise UserError(_said(error, words), hint=_near(error) + more) from error
+        raise UserError(
+            _said(error, words), hint=_dashed(app, error, words) or _near(error) + more
+        ) from error
     return Call(function, bound)
 
 
@@ -164,6 +167,19 @@ def _said(error: CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"too many arguments: {' '.join(error.unused_tokens or [])}"
     return str(error)
+
+
+def _dashed(app: App, error: CycloptsError, words: Sequence[str]) -> str:
+    """How a value or file is given whose name starts with a dash; empty where none was."""
+    if isinstance(error, UnknownOptionError):
+        word = error.token.keyword or error.token.value
+        return f"the file of that name is ./{word}" if Path(word).is_file() else ""
+    option = error.keyword if isinstance(error, MissingArgumentError) else None
+    after = words[words.index(option) + 1 :][:1] if option in words else []
+    known = [name for argument in app.assemble_argument_collection() for name in argument.names]
+    if not after or not after[0].startswith("-") or after[0].partition("=")[0] in known:
+        return ""
+    return f"a value that starts with a dash is joined to it: {option}={after[0]}"
 
 
 def _near(error: CycloptsError) -> str:

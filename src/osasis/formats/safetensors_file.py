@@ -55,6 +55,10 @@ _READ_ERRORS = (
 )
 
 
+class CutShort(ValueError):
+    """A safetensors file lacks its end."""
+
+
 def write_tensors(
     path: Path,
     tensors: Mapping[str, Tensor],
@@ -97,8 +101,7 @@ def read_weights(
             manifest = parsed((file.metadata() or {})[KEY], f"the manifest of {path}")
             stored = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     except _READ_ERRORS as error:
-        said, hint = _looks_like(path) or (str(error), "")
-        raise UserError(f"{path} is not {kind}: {said}", hint=hint) from error
+        raise _unread(path, kind, error) from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found not in expected:
         what = expected[0].rpartition("-")[0].replace("-", " ")
@@ -127,6 +130,13 @@ _LOOKS = (
 )
 
 
+def _unread(path: Path, kind: str, error: Exception) -> UserError:
+    """What is wrong with a file that should be `kind`, and what to do about it."""
+    again = "copy or download it again" if isinstance(error, CutShort) else ""
+    said, hint = _looks_like(path) or (str(error), again)
+    return UserError(f"{path} is not {kind}: {said}", hint=hint)
+
+
 def _looks_like(path: Path) -> tuple[str, str] | None:
     """What a file of another kind is, and what to do with it; None where that is unknown."""
     try:
@@ -146,19 +156,29 @@ def check_header(path: Path) -> None:
     """Refuse a file whose header no file of ours has, before any library reads it.
 
     Raises:
+        CutShort: its end is missing, or all of it.
         ValueError: too large a header, too many tensors or axes, odd names, kinds or sizes.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
+    if not size:
+        raise CutShort("it is empty (0 bytes)")
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        if size - 8 < length <= MAX_HEADER and file.read(2) == b'{"':
+            raise CutShort(f"it is cut short: {size:,} bytes, and its header alone has {length:,}")
         if not 2 <= length <= min(MAX_HEADER, size - 8):
             raise ValueError(f"a header of {length} bytes")
+        file.seek(8)
         table = json.loads(file.read(length))
     if not isinstance(table, dict) or len(table) > MAX_TENSORS:
         raise ValueError(f"its header is no table of at most {MAX_TENSORS} tensors")
     table.pop("__metadata__", None)
     total = sum(_bytes_of(name, entry) for name, entry in table.items())
+    if total > size - 8 - length:
+        raise CutShort(
+            f"it is cut short: {size:,} bytes, and its tensors end at {8 + length + total:,}"
+        )
     if total != size - 8 - length:
         raise ValueError(f"its tensors take {total} bytes, and {size - 8 - length} are there")
 
@@ -222,8 +242,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:  # type: ignore[no-untyped-call]
             manifest = parsed((file.metadata() or {})[KEY], f"the manifest of {path}")
     except _READ_ERRORS as error:
-        said, hint = _looks_like(path) or (str(error), "")
-        raise UserError(f"{path} is not a file of osasis: {said}", hint=hint) from error
+        raise _unread(path, "a file of osasis", error) from error
     return _table(path, manifest)
 
 

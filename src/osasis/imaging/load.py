@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import re
 import stat
 import warnings
 from dataclasses import replace
@@ -168,8 +169,10 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
             plugin = importlib.import_module("pillow_heif.as_plugin")
             return plugin.HeifImageFile(io.BytesIO(data))
         return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, str(error), max_pixels) from error
+    except Image.DecompressionBombError as error:  # which says how many before anything else can
+        count = re.search(r"\d+", str(error))
+        said = f"{int(count[0]) / 1e6:,.0f} megapixels" if count else "far more than a photo"
+        raise _too_large(name, said, max_pixels) from error
     except UnidentifiedImageError as error:
         raise _unknown(name, data) from error
     except DECODE_ERRORS as error:
