@@ -17,6 +17,11 @@ class OsasisError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def line(self) -> str:
+        """What went wrong and what to do, on one line."""
+        return "; ".join(filter(None, [str(self), self.hint]))
+
 
 class UserError(OsasisError):
     """Wrong use: what was given cannot work, and the message says what would."""

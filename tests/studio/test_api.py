@@ -101,6 +101,41 @@ def test_attributes_alone_and_a_preview_as_style(
     assert got.tobytes() == Stylizer(tiny_base, style)(picture(5, 96)).tobytes()
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("{", 400, "the request is no JSON: Expecting"),
+        ("\xff", 400, "the request is no JSON"),
+        ("[" * 100_000, 400, "too many brackets"),
+        ('{"data": [NaN]}', 400, "the request is no JSON: NaN"),
+        ("x" * 1_500_000, 413, "at most 1 MB"),
+        ("[]", 400, "with photo, style, settings in the list"),
+        ('{"data": 5}', 400, "with photo, style, settings in the list"),
+        ('{"data": []}', 400, "with photo, style, settings in the list"),
+        ('{"data": ["me.png", "", {}]}', 400, "photo must be an uploaded file, got 'me.png'"),
+        ('{"data": [{}, "", {}]}', 400, 'photo must be an uploaded file: {"path": PATH}'),
+        ('{"data": [{"path": "/etc/passwd"}, "", {}]}', 403, "only uploaded files"),
+    ],
+)
+def test_a_body_that_cannot_be_taken(client: Client, body: str, status: int, said: str) -> None:
+    answer = client.http.post("/gradio_api/call/stylize", content=body.encode("latin-1"))
+    assert answer.status_code == status and said in answer.text and "\n" not in answer.text
+
+
+def test_calls_of_another_shape(client: Client) -> None:
+    photo = client.upload(png(5))
+    for endpoint, data, said in (
+        ("stylize", (photo, "", 5), "settings must be an object, got 5"),
+        ("stylize", (photo, 5, {}), "style must be a text, got 5"),
+        ("learn", (photo, "x", "a"), "seed must be a number, got 'a'"),
+        ("learn", (photo, "x", True), "seed must be a number, got True"),
+        ("learn", (photo, "x", 1e12), "the seed is a whole number"),
+        ("status", (), "with job in the list"),
+        ("paint", (photo,), "there is no endpoint 'paint'; there are stylize, learn"),
+    ):
+        assert said in client.call(endpoint, *data)["error"]
+
+
 def test_password(tiny_base: Base, tmp_path: Path) -> None:
     with running(tiny_base, tmp_path, password="gehe\u00edm") as (address, _):
         outside = Client(address)

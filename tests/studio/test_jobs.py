@@ -107,7 +107,7 @@ def test_a_job_that_fails_does_not_end_the_line(queue: JobQueue) -> None:
 
     jobs = [queue.submit(str(i), "k", "t", work) for i, work in enumerate((wrong, bug, quick))]
     until(lambda: all(map(ended, jobs)))
-    assert jobs[0].error == "no face was found. choose another"
+    assert jobs[0].error == "no face was found; choose another"
     assert jobs[1].error == "internal error: KeyError"
     assert jobs[2].state == DONE
 

@@ -231,8 +231,7 @@ def report(
     count = done + skipped + len(failed)
     print(f"error: {len(failed)} of {count} {noun}s failed:", file=sys.stderr)
     for photo, error in failed:
-        hint = f" ({error.hint})" if error.hint else ""
         # messages about a file that cannot be read name it themselves
         where = "" if str(photo) in str(error) else f"{photo}: "
-        print(f"  {where}{error}{hint}", file=sys.stderr)
+        print(f"  {where}{error.line}", file=sys.stderr)
     return 1

@@ -72,7 +72,7 @@ def add_api(service: Service) -> None:
     def learn(picture: str, name: str, seed: float, request: gr.Request) -> Any:
         """Learn a style from a picture; the answer's "style" is its id."""
         with told():
-            if seed != int(seed) or not 0 <= seed < 2**31:
+            if not 0 <= seed < 2**31 or seed != int(seed):
                 raise UserError("the seed is a whole number of 0 or more")
             visitor = visitor_of(service, request)
             item = service.intake.style_picture(visitor, _given(picture), name)
@@ -113,8 +113,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except OsasisError as error:
-        text = ". ".join(filter(None, [str(error), error.hint]))
-        raise gr.Error(plain(text), print_exception=False) from None
+        raise gr.Error(plain(error.line), print_exception=False) from None
 
 
 def plain(text: str) -> str:

@@ -37,7 +37,7 @@ class Clicks:
             try:
                 self._service.intake.photo(visitor, file)
             except OsasisError as error:
-                problems.append(f"{error}. {error.hint}")
+                problems.append(error.line)
         if len(files) > most:
             problems.append(f"only the first {most} photos were taken")
         return {}, problems

@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from osasis.errors import UserError
+from osasis.studio.calls import unknown_endpoint, wrong_call
 from osasis.studio.config import StudioConfig
 from osasis.studio.door import group_of
 from osasis.studio.guesses import Guesses, waited
@@ -101,23 +102,34 @@ class Gate:
             slow = PlainTextResponse("too slow", 408, _CLOSE)
             await slow(scope, receive, send)
             return
-        if body is None or not self._names_uploads_only(body):
-            await PlainTextResponse("only uploaded files can be named, in at most 1 MB", 403)(
-                scope, receive, send
-            )
+        misread = self._misread(scope["path"], body)
+        if misread is not None:
+            await misread(scope, receive, send)
             return
-        await self._app(scope, _Replayed(body, receive), _answering(send, cookie))
+        await self._app(scope, _Replayed(body or b"", receive), _answering(send, cookie))
 
-    def _names_uploads_only(self, body: bytes) -> bool:
-        """Whether every file that a request names was uploaded.
+    def _misread(self, path: str, body: bytes | None) -> PlainTextResponse | None:
+        """Why the body of a request cannot be taken; None where it can.
 
-        Gradio copies what a request names before any function of ours sees it, and looks where it
-        lies only in pages that it has launched itself.
+        Every file it names was uploaded: Gradio copies what a request names before any function of
+        ours sees it, and looks where it lies only in pages that it has launched itself.
         """
+        if body is None:
+            most = f"at most {_JSON_BYTES // 10**6} MB"
+            return PlainTextResponse(f"a request that is no upload may have {most}", 413, _CLOSE)
+        if not body:
+            return None
         try:
-            return all(map(self._is_upload, _paths(json.loads(body)))) if body else True
-        except (ValueError, RecursionError):
-            return False
+            found = json.loads(body, parse_constant=_no_constant)
+            named = list(_paths(found))
+        except ValueError as error:
+            return PlainTextResponse(f"the request is no JSON: {error}", 400)
+        except RecursionError:
+            return PlainTextResponse("the request has too many brackets in brackets", 400)
+        if not all(map(self._is_upload, named)):
+            return PlainTextResponse("only uploaded files can be named", 403)
+        wrong = wrong_call(path, found)
+        return PlainTextResponse(wrong, 400) if wrong else None
 
     def _is_upload(self, path: object) -> bool:
         try:
@@ -158,6 +170,8 @@ class Gate:
         headers, path = Headers(scope=scope), scope["path"]
         if path not in _PAGES and not path.startswith(_BELOW):
             return PlainTextResponse("not found", 404)
+        if unknown := unknown_endpoint(path):
+            return PlainTextResponse(unknown, 404)
         length = headers.get("content-length", "0")
         limit = self._config.limits.request_bytes
         if not length.isdigit() or int(length) > limit:
@@ -205,6 +219,10 @@ async def _body(receive: Receive) -> bytes | None:
             return None
         if not message.get("more_body"):
             return body
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
 
 
 def _paths(value: Any) -> Iterator[object]:

@@ -223,7 +223,7 @@ class JobQueue:
                         state = CANCELLED
                         break
         except OsasisError as failure:
-            state, error = FAILED, " ".join(filter(None, [f"{failure}.", failure.hint]))
+            state, error = FAILED, failure.line
         except Exception as failure:  # noqa: BLE001 - one visitor's job must not end the line
             state, error = FAILED, f"internal error: {type(failure).__name__}"
             _LOG.error("job %s (%s) failed", job.id, job.kind, exc_info=failure)

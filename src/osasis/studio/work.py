@@ -90,7 +90,7 @@ class Studio:
                 )
                 result = item.id
             except OsasisError as error:
-                failure = f"{error}. {_for_page(error.hint)}".strip()
+                failure = _for_page(error).line
             yield Step("redrawing", done, len(photos), result=result, failure=failure)
 
     def learn(self, visitor: Visitor, key: str, seed: int) -> Steps:
@@ -301,6 +301,8 @@ def shipped_styles(base: Base) -> dict[str, Path]:
     return found
 
 
-def _for_page(hint: str) -> str:
-    """A hint of the command line in the page's words."""
-    return 'Set "What is redrawn" to the middle square.' if "--no-align" in hint else hint
+def _for_page(error: OsasisError) -> OsasisError:
+    """The same, with a hint of the command line in the page's words."""
+    if "--no-align" not in error.hint:
+        return error
+    return OsasisError(str(error), hint='set "What is redrawn" to the middle square')
