@@ -144,6 +144,31 @@ def test_films_that_cannot_be_redrawn(
         Steady(1.0)
 
 
+def test_pictures_that_are_no_films(film: Path, tmp_path: Path) -> None:
+    faces = [picture(i, 64) for i in range(3)]
+    for name, said in (
+        ("one.jpg", "a picture, not a film"),
+        ("one.png", "a picture, not a film"),
+        ("one.webp", "a picture, not a film"),
+        ("moving.webp", "an animated WebP that FFmpeg cannot read"),
+    ):
+        more = {"save_all": True, "append_images": faces[1:]} if "moving" in name else {}
+        faces[0].save(tmp_path / name, **more)
+        with pytest.raises(UserError, match=said), open_film(tmp_path / name):
+            pass
+    for name in ("text.webp", "text.jpg", "text.mp4"):
+        (tmp_path / name).write_text("I am no film")
+        with pytest.raises(UserError, match="not a film that can be read") as caught:
+            list(read_frames(tmp_path / name))
+        assert "Errno" not in str(caught.value)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match="is empty"), open_film(tmp_path / "empty.mp4"):
+        pass
+    for name in ("moving.gif", "moving.png"):
+        faces[0].save(tmp_path / name, save_all=True, append_images=faces[1:])
+        assert len(list(read_frames(tmp_path / name))) == 3
+
+
 # -- what a film is --------------------------------------------------------------------------------
 
 BARS = ((200, 40, 40), (40, 160, 60), (40, 60, 200), (230, 220, 60), (128, 128, 128), (20, 20, 20))

@@ -43,7 +43,7 @@ MAX_BYTES = 256_000_000  # of a picture's file
 
 # Only these decoders: a file with another suffix is still recognised by its content, but Pillow's
 # rarely used readers (some of which start other programs) never see what a stranger uploads.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM") + (
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM") + (
     ("AVIF",) if features.check("avif") else ()
 )
 _JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -168,7 +168,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
         if HAS_HEIC and _is_heic(data):
             plugin = importlib.import_module("pillow_heif.as_plugin")
             return plugin.HeifImageFile(io.BytesIO(data))
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:  # which says how many before anything else can
         count = re.search(r"\d+", str(error))
         said = f"{int(count[0]) / 1e6:,.0f} megapixels" if count else "far more than a photo"

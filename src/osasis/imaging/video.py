@@ -10,12 +10,14 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from osasis.errors import OsasisError, UserError
 from osasis.extras import need
 from osasis.files import atomic_path
 from osasis.imaging.film_colors import Colors, from_rgb, pixel_format, to_rgb, tone_mapped
-from osasis.imaging.load import MAX_PIXELS
+from osasis.imaging.load import FORMATS, MAX_PIXELS
+from osasis.imaging.photo_file import DECODE_ERRORS
 
 CONTAINERS = (".mp4", ".mov", ".mkv")
 _QUALITY = {"crf": "15", "preset": "medium"}  # of x264: within 1 level on average
@@ -41,18 +43,40 @@ def open_film(path: Path) -> Iterator[Any]:
     """
     av = require_av()
     if not path.is_file():
-        raise UserError(f"{path} {'is a folder' if path.exists() else 'does not exist'}")
+        is_there = "is a folder" if path.is_dir() else "is no regular file"
+        raise UserError(f"{path} {is_there if path.exists() else 'does not exist'}")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty (0 bytes)", hint="copy or download it again")
     try:
         # "file:", since FFmpeg takes what is before a colon for a protocol
         container = av.open(f"file:{path}")
     except (av.error.FFmpegError, OSError) as error:
-        raise UserError(f"{path} is not a film that can be read: {error}") from error
+        said = error.strerror or error
+        raise UserError(f"{path} is not a film that can be read: {said}") from error
     with container:
+        if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+            raise _no_film(path)  # FFmpeg takes it for a picture, some by their names alone
         if not container.streams.video:
             raise UserError(f"{path} has no pictures in it, only sound")
         for stream in container.streams.video:
             _check_size(path, stream.codec_context)
         yield container
+
+
+def _no_film(path: Path) -> UserError:
+    """What a file is of which FFmpeg reads one picture at most, and what to do with it."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            kind, moves = picture.format, bool(getattr(picture, "is_animated", False))
+    except (Image.DecompressionBombError, *DECODE_ERRORS):
+        return UserError(f"{path} is not a film that can be read, whatever its name says")
+    if moves and kind in ("PNG", "WEBP"):
+        kind = {"PNG": "PNG", "WEBP": "WebP"}[kind]
+        return UserError(
+            f"{path} is an animated {kind} that FFmpeg cannot read",
+            hint="convert it to GIF or MP4 first",
+        )
+    return UserError(f"{path} is a picture, not a film", hint="`osasis stylize` redraws it")
 
 
 def _check_size(path: Path, video: Any) -> None:
