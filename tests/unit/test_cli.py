@@ -309,7 +309,7 @@ def test_stylize_reports_failures(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert photos.report(2, tmp_path, [(Path("a.png"), UserError("bad", hint="mend"))]) == 1
     shown = capsys.readouterr()
     assert "2 photos" in shown.out and str(tmp_path) in shown.out
-    assert "1 of 3" in shown.err and "a.png: bad (mend)" in shown.err
+    assert "1 of 3" in shown.err and "a.png: bad; mend" in shown.err
 
 
 def parsed(line: str) -> dict[str, Any]:
