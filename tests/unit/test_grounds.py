@@ -1,4 +1,4 @@
-"""Blocks of flat grounds are not painted, and eyes stay eyes in styles without a face."""
+"""Grounds have neither blocks nor halos, and eyes, hats and glasses stay near the photo's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from osasis.imaging.load import load_image
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.models.regions import REGIONS
 from osasis.stylize.decode import seen_small
+from osasis.stylize.ground import without_halos
 from osasis.stylize.light import region_light
 from osasis.stylize.model import styled_model
 from osasis.stylize.smooth import NOISE, smooth_flat_places, with_tones_of, without_lattice
@@ -100,6 +101,48 @@ def test_what_a_style_lacks_stays_near_the_photos(base: Base, face: Tensor) -> N
     assert drawn("memling_maria", "hat") == pytest.approx(0.5, abs=0.01)
     assert drawn("memling_maria", "hair") == 1
     assert drawn("jacometto_nun", "hat") == 1  # she wears a veil
+
+
+def test_eyes_stay_somewhat_near_the_photos_in_a_style_with_a_face(base: Base) -> None:
+    x0, maps = torch.zeros(1, 32, 32, 32), torch.zeros(1, len(REGIONS), 64, 64)
+    maps[:, REGIONS.index("skin")] = 1
+    maps[:, :, 20:32, 20:32] = 0
+    maps[:, REGIONS.index("eye"), 20:32, 20:32] = 1
+    drawn = styled_model(base, load_style("renoir_seashore")).held_to_photo(x0 + 1, x0, maps)
+    assert float(drawn[0, 0, 13, 13]) == pytest.approx(0.7)
+    assert float(drawn[0, 0, 2, 2]) == 1
+
+
+def test_a_wall_has_one_tone_up_to_the_hair() -> None:
+    rim = torch.zeros(1, 1, 256, 256)
+    rim[..., 88:, 72:184] = 1  # a wall that the result leaves pale beside a head
+    head = torch.zeros(1, 1, 256, 256)
+    head[..., 104:, 88:168] = 1
+    thing = torch.zeros(1, 1, 256, 256)  # a grey lamp, which regions take for ground
+    thing[..., 88:100, 100:112] = 1
+    photo = (0.9 * (1 - head - thing) - 0.9 * head).repeat(1, 3, 1, 1)
+    maps = torch.zeros(1, len(REGIONS), 64, 64)
+    maps[:, REGIONS.index("hair")] = F.avg_pool2d(head, 4)[:, 0]
+    maps[:, REGIONS.index("ground")] = 1 - maps[:, REGIONS.index("hair")]
+    torch.manual_seed(0)
+    strokes = 0.1 * torch.randn(1, 1, 256, 256)
+    orange = torch.tensor([0.6, 0.0, -0.6])[None, :, None, None]
+    drawn = torch.where(rim > 0, 0.5, orange) + strokes
+    drawn = torch.where(head > 0, -0.7, torch.where(thing > 0, 0.3, drawn)).clamp(-1, 1)
+    result = without_halos(photo, drawn, maps)
+
+    def tone(pictures: Tensor, rows: slice, columns: slice) -> Tensor:
+        return pictures[0, :, rows, columns].mean((1, 2))
+
+    beside, wall = (slice(120, 240), slice(76, 84)), (slice(10, 60), slice(10, 240))
+    assert (tone(drawn, *beside) - tone(drawn, *wall)).abs().max() > 1
+    torch.testing.assert_close(tone(result, *beside), tone(drawn, *wall), atol=0.1, rtol=0)
+    kept = (result - result.mean((2, 3), keepdim=True))[0, :, 120:240, 76:84].mean(0)
+    pair = torch.stack([kept.flatten(), strokes[0, 0, 120:240, 76:84].flatten()])
+    assert torch.corrcoef(pair)[0, 1] > 0.8
+    for inside in ((slice(112, 250), slice(96, 160)), (slice(90, 98), slice(102, 110))):
+        assert (result - drawn)[0, :, inside[0], inside[1]].abs().max() < 0.1
+    assert torch.equal(without_halos(photo, drawn, maps, 0), drawn)
 
 
 @pytest.mark.parametrize("name", ["renoir_seashore", "goya_josefa"])

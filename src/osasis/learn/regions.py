@@ -270,16 +270,18 @@ class Wardrobe:
         """How much of each place in results stays as dressed, (B, 1, H, W) in [0, `HELD`].
 
         Of a photo's face by a style without one, which would paint its lights and lines into eyes
-        and mouths; of what the style lacks, lest hats sink into a dark ground and lenses turn to
-        skin. Every style lacks teeth: closed lips say nothing of them.
+        and mouths; by a style with one `HELD_PARTS`, since a person is known by these; of what the
+        style lacks, lest hats sink into a dark ground and lenses turn to skin. Every style lacks
+        teeth: closed lips say nothing of them.
         """
-        if self.face:
-            lacked = self.borrowed[:, None, None] * maps
-            amount = HELD * share_of(lacked, _CRISP) + HELD_HAT * share_of(lacked, _HAT)
-            return _soft(amount, 1)
-        # two cells around them: regions are not exact
-        wide = F.max_pool2d(share_of(maps, _PARTS), 5, 1, 2)
-        return HELD * _soft(wide, 2)
+        # regions are not exact: a cell around them, or two
+        cells = 1 if self.face else 2
+        parts = _soft(F.max_pool2d(share_of(maps, _PARTS), 2 * cells + 1, 1, cells), cells)
+        if not self.face:
+            return HELD * parts
+        lacked = self.borrowed[:, None, None] * maps
+        amount = HELD * share_of(lacked, _CRISP) + HELD_HAT * share_of(lacked, _HAT)
+        return _soft(amount, 1).maximum(HELD_PARTS * parts)
 
     def dress(self, x0: Tensor, maps: Tensor, measured: Tensor | None = None) -> Tensor:
         """Photos with each region's latents moved to the mean and deviation of the style's.
@@ -361,6 +363,7 @@ OWN_TONE = 0.5
 BORROWED_TONE = 0.9
 HELD = 0.8
 HELD_HAT = 0.5  # it is to have strokes
+HELD_PARTS = 0.3
 
 
 def wardrobe(x0: Tensor, maps: Tensor, usual: Tensor) -> tuple[Wardrobe, tuple[int, ...]]:

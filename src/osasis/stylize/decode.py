@@ -23,6 +23,7 @@ from osasis.models.diffae import DiffAE
 from osasis.models.regions import REGIONS
 from osasis.models.windows import in_tiles, scaled
 from osasis.stylize.edit import Edit
+from osasis.stylize.ground import without_halos
 from osasis.stylize.light import LightFloor, keep_dark_skin, keep_relief
 from osasis.stylize.model import StyledModel
 from osasis.stylize.smooth import smooth_flat_places, with_tones_of, without_lattice
@@ -117,13 +118,14 @@ class Drawing:
         return result, regions
 
     def _mended(self, x0: Tensor, result: Tensor, regions: PhotoRegions | None) -> Tensor:
-        """Results that were dressed without lattice, pale dark skin, colours in a drawing."""
+        """Dressed results without lattice, halos, pale dark skin, colours in a drawing."""
         base, model = self.base, self.model
         if not model.dressing:
             return result
         if not base.in_pixels:
             result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
         if regions is not None and base.regions is not None:
+            result = without_halos(x0, result, regions.maps, model.dressing)
             result = keep_dark_skin(x0, result, regions, model.dressing, model.greyness)
         return torch.lerp(result, luma(result).expand_as(result), model.greyness)
 
