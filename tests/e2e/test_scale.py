@@ -130,7 +130,9 @@ class Batch:
 
     def __init__(self, place: Path, base: Path) -> None:
         self.place, self.base = place, base
-        self.environment = ENVIRONMENT | {"PYTHONPATH": str(place / "site")}
+        before = ENVIRONMENT.get("PYTHONPATH")  # where a copy of the package may lie
+        paths = os.pathsep.join(filter(None, (str(place / "site"), before)))
+        self.environment = ENVIRONMENT | {"PYTHONPATH": paths}
         for name in ("photos", "shards", "site"):
             (place / name).mkdir()
         (place / "site" / "sitecustomize.py").write_text(SITE)
@@ -140,6 +142,7 @@ class Batch:
             picture(i).save(buffer, "PNG")
             files.append(b"no picture" if i == 7 else buffer.getvalue())
             (place / "photos" / f"{i:02d}.png").write_bytes(files[i])
+        (place / "photos" / "here").symlink_to(".")  # a loop: each photo once all the same
         files[20] = DEADLY
         for shard in range(2):
             with tarfile.open(place / "shards" / f"{shard}.tar", "w") as tar:

@@ -18,6 +18,7 @@ from osasis.base import Base, load_base
 from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest
 from osasis.formats.style_file import Style, load_style
+from osasis.imaging.find import PassedOver
 from osasis.imaging.save import mark_of
 from osasis.learn.collection import Collection, style_tasks
 from osasis.learn.context import LearningContext
@@ -141,6 +142,21 @@ def test_rows_of_every_kind() -> None:
     table = {"n": 3, "image": {"bytes": b"z", "path": "p"}}
     assert source._of_table(table, "n", "image") == {"id": "3", "data": b"z", "reason": ""}
     assert source._of_table({"n": 3, "image": None}, "n", "image")["reason"]
+
+
+def test_a_folder_is_searched_as_every_command_does(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.jpg", "sub/c.txt", ".hidden.png"):
+        (photos / name).write_bytes(png(1))
+    (photos / "sub" / "up").symlink_to("..")
+    (photos / "self").symlink_to(".")
+    (photos / "again").symlink_to("sub")
+    passed = PassedOver()
+    address = "s3://mine/photos"
+    found = source.image_files([str(photos), address, str(photos / "a.png")], passed)
+    assert found == [str(photos / "a.png"), str(photos / "sub" / "b.jpg"), address]
+    assert [kind.name for kind in passed.found] == ["links to a folder around them"]
 
 
 def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(

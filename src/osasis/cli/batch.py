@@ -75,6 +75,7 @@ def batch(
     some ten thousand photos on one machine, `osasis stylize` is simpler, and writes
     a file for each. Needs Ray: pip install 'osasis[ray]'
     """
+    from osasis.imaging.find import PassedOver
     from osasis.scale.run import stylize_dataset
     from osasis.scale.source import import_ray_data
     from osasis.scale.tables import Tables
@@ -96,6 +97,7 @@ def batch(
         device,
         batch_size,
     )
+    passed = PassedOver()
     records = stylize_dataset(
         sources,
         loaded,
@@ -107,12 +109,15 @@ def batch(
         batch_size=batch_size,
         address=address,
         retry_failed=retry_failed,
+        passed=passed,
     )
     with (
         when_stopped(lambda: "stopped; the same command does what is not done yet"),
         closing(records),
     ):
         counts = _follow(records)
+    for line in passed.lines():
+        print(f"note: {line}", file=sys.stderr)
     before = f", {counts.skipped} done or set aside before" if counts.skipped else ""
     print(f"{counts.done} photos redrawn into {output}{before}")
     aside = Tables(output).reasons(_SHOWN)

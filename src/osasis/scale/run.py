@@ -11,6 +11,7 @@ from typing import Any
 
 from osasis.device import choose_device
 from osasis.errors import OsasisError, UserError
+from osasis.imaging.find import PassedOver
 from osasis.scale.source import estimate_total, kind_of, read, running_ray
 from osasis.scale.tables import Tables
 from osasis.scale.worker import FORMATS, Job, Worker
@@ -53,6 +54,7 @@ def stylize_dataset(
     batch_size: int = 16,
     address: str | None = None,
     retry_failed: bool = False,
+    passed: PassedOver | None = None,
 ) -> Generator[Counts, None, None]:
     """Redraw every photo of a source once; what an earlier run did is not done again.
 
@@ -60,7 +62,7 @@ def stylize_dataset(
     room. A worker that dies is started anew and its batch is done again.
 
     Args:
-        sources: see `osasis.scale.source.read`, as are `id_column` and `image_column`.
+        sources: see `osasis.scale.source.read`, as are `id_column`, `image_column` and `passed`.
         styles: see `Stylizer`; put into Ray's store once.
         job: what becomes of every photo; `job.output` gets the tables.
         kind: "folder", "tar" or "parquet"; None goes by the suffix of the first source.
@@ -84,7 +86,7 @@ def stylize_dataset(
     tables = Tables(job.output)
     with ExitStack() as after_ray, running_ray(address) as ray:
         kind = kind or kind_of(sources[0])
-        rows = read(sources, kind, id_column=id_column, image_column=image_column)
+        rows = read(sources, kind, id_column=id_column, image_column=image_column, passed=passed)
         estimate = estimate_total(rows, sources, kind)
         tables.open_job(job.made, retry_failed=retry_failed)
         after_ray.callback(tables.close_job)  # when no worker writes any more

@@ -6,13 +6,14 @@ import base64
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
 
 from osasis.errors import OsasisError, UserError
 from osasis.extras import need
+from osasis.imaging.find import PassedOver, find_images
 from osasis.imaging.load import IMAGE_SUFFIXES
 
 
@@ -80,7 +81,12 @@ def kind_of(source: str) -> str:
 
 
 def read(
-    sources: list[str], kind: str, *, id_column: str = "id", image_column: str = "image"
+    sources: list[str],
+    kind: str,
+    *,
+    id_column: str = "id",
+    image_column: str = "image",
+    passed: PassedOver | None = None,
 ) -> Any:
     """A Ray data set with the columns `ID`, `DATA` and `REASON`.
 
@@ -90,6 +96,7 @@ def read(
             them, an id is the shard's address, "/" and the sample's key; "parquet": a table.
         id_column: with "parquet", the column that names photos.
         image_column: with "parquet", the column of image bytes, or of structs with "bytes".
+        passed: gets what was passed over in folders of this machine.
 
     Raises:
         UserError: ray is not installed, nothing is there, or a column is not.
@@ -107,7 +114,8 @@ def read(
                 _of_table, fn_args=(id_column, image_column)
             )
         suffixes = sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES)
-        rows = data.read_binary_files(sources, include_paths=True, file_extensions=suffixes)
+        files = image_files(sources, passed)
+        rows = data.read_binary_files(files, include_paths=True, file_extensions=suffixes)
         return rows.map(_of_file)
     except (OSError, ValueError) as error:
         if isinstance(error, OsasisError):
@@ -117,6 +125,20 @@ def read(
             f"{', '.join(sources)} cannot be read as {kind}: {first}",
             hint=f"--kind says what it is: {', '.join(KINDS)}",
         ) from error
+
+
+def image_files(sources: Sequence[str], passed: PassedOver | None = None) -> list[str]:
+    """The pictures of folders and files, as every command finds them; addresses as they are.
+
+    Args:
+        passed: gets what was passed over in folders.
+
+    Raises:
+        UserError: a path does not exist, or a folder holds no picture.
+    """
+    local = [source for source in sources if "://" not in source]
+    files = [str(path) for path in find_images(local, passed)] if local else []
+    return files + [source for source in sources if "://" in source]
 
 
 def estimate_total(rows: Any, sources: list[str], kind: str) -> Callable[[int, int], int]:
