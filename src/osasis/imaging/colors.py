@@ -9,7 +9,7 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue, BT.601
 _BRIGHTEST = 1.0  # of their strength, colours reach where the result is lighter
-_GREY = 0.01  # of white, between the channels of a picture, below which it has no colours
+_ONE_TINT = 0.01  # of white, mean deviation of colour less light, below which it is one tint
 _DARK = 0.05  # luma below which a photo has no colour to speak of
 
 
@@ -31,10 +31,17 @@ def with_colors_of(photo: Tensor, drawn: Tensor) -> Tensor:
     return ((new_luma + scale * (own - own_luma)) * 2 - 1).clamp(-1, 1)
 
 
-def is_grey(picture: Image.Image) -> bool:
-    """Whether a picture has no colours to speak of."""
+def tint_of(picture: Image.Image) -> tuple[float, float, float] | None:
+    """The tint of a drawing in one: its mean colour less its light, in [-1, 1]; 0 of a grey one.
+
+    None of a picture with several colours.
+    """
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    return float(np.ptp(pixels, axis=2).mean()) < _GREY
+    colour = pixels - (pixels @ np.array(LUMA, dtype=np.float32))[..., None]
+    red, green, blue = (float(mean) for mean in colour.mean((0, 1)))
+    if np.abs(colour - (red, green, blue)).mean() >= _ONE_TINT:
+        return None
+    return red, green, blue
 
 
 _LIT = 0.4  # of white, that the lighter quarter of a photo's middle has at least in good light

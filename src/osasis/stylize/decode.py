@@ -15,7 +15,7 @@ from osasis.device import mixed_precision
 from osasis.diffusion.noise import SeededNoise
 from osasis.diffusion.route import Route
 from osasis.diffusion.sample import EpsModel, follow
-from osasis.imaging.colors import luma, with_colors_of
+from osasis.imaging.colors import with_colors_of
 from osasis.learn.regions import PhotoRegions, face_squares, share_of
 from osasis.models.autoencoder import TILE
 from osasis.models.conditioning import Conditioning
@@ -126,8 +126,8 @@ class Drawing:
             result = torch.lerp(result, _without_lattice(result, base.factor), model.dressing)
         if regions is not None and base.regions is not None:
             result = without_halos(x0, result, regions.maps, model.dressing)
-            result = keep_dark_skin(x0, result, regions, model.dressing, model.greyness)
-        return torch.lerp(result, luma(result).expand_as(result), model.greyness)
+            result = keep_dark_skin(x0, result, regions, model.dressing, model.monochrome)
+        return model.in_one_tint(result)
 
 
 def _of_two_sizes(coarse: Tensor, fine: Tensor, photo: Tensor, maps: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from osasis.diffusion.sample import SpnTerm
 from osasis.diffusion.schedule import Step
 from osasis.errors import UserError
 from osasis.formats.style_file import Style
-from osasis.imaging.colors import is_grey
+from osasis.imaging.colors import luma, tint_of
 from osasis.learn.regions import PhotoRegions, Wardrobe, at_size
 from osasis.learn.update import Student
 from osasis.models.conditioning import Conditioning
@@ -38,7 +38,7 @@ class StylePart:
         spn, settings: its structure-preserving network, lambda_spn as `settings.lambda_spn`.
         wardrobe: statistics of the style's regions; None where it was not learned by region.
         dress: whether photos are dressed in it before they are inverted.
-        grey: whether its picture has no colours.
+        tint: of its picture, a drawing in one, see `tint_of`; None where it has colours.
     """
 
     share: float
@@ -48,7 +48,7 @@ class StylePart:
     settings: SPNSettings
     wardrobe: Wardrobe | None = None
     dress: bool = False
-    grey: bool = False
+    tint: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,23 @@ class StyledModel:
         return min(1.0, self.strength * sum(part.share for part in self.parts if part.dress))
 
     @property
-    def greyness(self) -> float:
+    def monochrome(self) -> float:
         """How far colours of photos go, 0 to 1: all in a drawing that photos are dressed in."""
-        shares = [part.share for part in self.parts if part.dress and part.grey]
-        return min(1.0, self.strength * sum(shares))
+        return min(1.0, self.strength * sum(share for share, _ in self._tints))
+
+    def in_one_tint(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1], as far as the styles are drawings in their tint."""
+        if not self.monochrome:
+            return pictures
+        shares, tints = zip(*self._tints, strict=True)
+        tint = pictures.new_tensor(shares) @ pictures.new_tensor(tints) / sum(shares)
+        drawn = luma(pictures) + 2 * tint[:, None, None]
+        return torch.lerp(pictures, drawn.clamp(-1, 1), self.monochrome)
+
+    @property
+    def _tints(self) -> list[tuple[float, tuple[float, float, float]]]:
+        """Shares of the mix and tints of drawings that photos are dressed in."""
+        return [(p.share, p.tint) for p in self.parts if p.dress and p.tint is not None]
 
     def held_to_photo(self, decoded: Tensor, dressed: Tensor, maps: Tensor) -> Tensor:
         """Results with eyes, brows, noses and mouths near the dressed photo's, see `Wardrobe`.
@@ -213,7 +226,7 @@ def styled_model(
                 replace(manifest.config.spn, lambda_spn=weight),
                 _wardrobe(style, base),
                 manifest.config.dress,
-                is_grey(style.thumbnail),
+                tint_of(style.thumbnail),
             )
         )
     diffae.eval().requires_grad_(False)
