@@ -47,6 +47,7 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
     Raises:
         FileExistsError: something is at `path` and `replace` is false.
+        OSError: it cannot be written; what is named is `path`, not the temporary one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # by a hash: a name of 255 bytes leaves no room for more
@@ -66,6 +67,10 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
         if not replace:  # another process cannot make it between this line and the next
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, name):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

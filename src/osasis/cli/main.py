@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -235,7 +236,9 @@ def _main(argv: Sequence[str]) -> int:
         return error.exit_code
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        _report(f"{error.strerror or error}{where}", "", debug=debug)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "make room there, or choose another place with -o" if full else ""
+        _report(f"{error.strerror or error}{where}", hint, debug=debug)
         return 1
     except Exception as error:  # noqa: BLE001 - the last resort, so that nobody sees a traceback
         if debug:

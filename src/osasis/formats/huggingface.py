@@ -31,7 +31,7 @@ def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(nearest).free
     if free < needed + RESERVE:
         raise OsasisError(
-            f"{describe_bytes(needed)} are needed in {folder}, and {describe_bytes(free)} are free",
+            f"{describe_bytes(needed)} are needed in {folder}, and {free / 1e6:,.0f} MB are free",
             hint="make room, or set OSASIS_DATA (and HF_HOME for the hub's files) to another disk",
         )
 

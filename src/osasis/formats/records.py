@@ -102,13 +102,23 @@ class Manifest:
         return None
 
     def add(self, output: Path, files: Sequence[Path], record: Mapping[str, Any]) -> None:
-        """Write down how `output` was made, and which files belong to it."""
+        """Write down how `output` was made, and which files belong to it.
+
+        Raises:
+            OsasisError: the manifest cannot be written.
+        """
         names = [self._name(file) for file in files]
         line = json.dumps({"output": self._name(output), "files": names, **record})
-        with self._lock, self._path.open("a+b", buffering=0) as file:
-            _lock_file(file)  # until the file is closed
-            file.write(b"\n" * _is_torn(file) + line.encode() + b"\n")
-            self._remember(line)
+        try:
+            with self._lock, self._path.open("a+b", buffering=0) as file:
+                _lock_file(file)  # until the file is closed
+                file.write(b"\n" * _is_torn(file) + line.encode() + b"\n")
+                self._remember(line)
+        except OSError as error:
+            raise OsasisError(
+                f"cannot write {self._path}: {error.strerror}",
+                hint="free some space, or choose a folder you may write to",
+            ) from error
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -226,7 +226,7 @@ class FilmCopy:
 
     def __init__(self, source: Any, path: Path) -> None:
         self._source, self._path = source, path
-        self._atomic = atomic_path(path)
+        self._writing = self._written()
         self._video = video_of(source)
         self._colors = Colors.of(self._video)
         self._to_encoder = from_rgb(self._colors.written)
@@ -235,15 +235,7 @@ class FilmCopy:
         self._waiting: list[Any] = []
 
     def __enter__(self) -> FilmCopy:
-        av = require_av()
-        self._out = av.open(f"file:{self._atomic.__enter__()}", "w")
-        return self
-
-    def _refused(self, error: Exception) -> OsasisError:
-        return OsasisError(
-            f"{self._path} cannot be written: {error}",
-            hint="write an .mkv, which takes every kind of sound",
-        )
+        return self._writing.__enter__()
 
     def __exit__(
         self,
@@ -251,17 +243,27 @@ class FilmCopy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._writing.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _written(self) -> Iterator[FilmCopy]:
+        av = require_av()
         try:
-            if error is None and self._stream is not None:
-                self._out.mux(self._stream.encode())  # what the encoder still holds
-            self._out.close()
-        except BaseException:  # the film is not whole: no file either
-            self._out.close()
-            self._atomic.__exit__(*sys.exc_info())
-            raise
-        self._atomic.__exit__(kind, error, trace)
-        if isinstance(error, (require_av().error.FFmpegError, ValueError)):
+            with atomic_path(self._path) as temporary, av.open(f"file:{temporary}", "w") as out:
+                self._out = out
+                yield self
+                if self._stream is not None:
+                    out.mux(self._stream.encode())  # what the encoder still holds
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> OsasisError:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "make room there, or choose another place with -o"
+        return OsasisError(
+            f"{self._path} cannot be written: {getattr(error, 'strerror', None) or error}",
+            hint=what if full else "write an .mkv, which takes every kind of sound",
+        )
 
     def frames(self) -> Iterator[tuple[Any, np.ndarray]]:
         """The source's frames in order with their pictures; the rest is copied on the way."""
