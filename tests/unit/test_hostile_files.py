@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -117,6 +118,38 @@ def test_a_file_that_lacks_its_end_is_called_that(
         if kept != 3:  # which could be of anything
             assert ("it is cut short: " if kept else "it is empty (0 bytes)") in said
             assert hint == "copy or download it again"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lambda_spn": float("nan")}, "lambda_spn of .* must be a number, got nan"),
+        ({"lambda_spn": -1}, "lambda_spn must be 0 or more"),
+        ({"style_levels": [0, 99]}, "style_levels must lie between 0 and"),
+        ({"name": "x" * 100_000}, "name may have 255 letters"),
+        ({"config": None}, "its manifest has no 'config'"),
+    ],
+)
+def test_a_style_with_a_wrong_manifest(
+    tmp_path: Path, tiny_style: Style, changes: dict[str, Any], said: str
+) -> None:
+    def change(table: dict[str, Any], manifest: dict[str, Any]) -> None:
+        manifest.update(changes)
+        if manifest["config"] is None:
+            del manifest["config"]
+
+    path = tmp_path / "a.safetensors"
+    tiny_style.save(path)
+    assert re.search(said, refused(load_style, rewrite(path, change)))
+
+
+def test_a_style_whose_body_is_damaged_is_called_that(tmp_path: Path, tiny_style: Style) -> None:
+    path = tmp_path / "a.safetensors"
+    tiny_style.save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    assert f"{path} is damaged: " in refused(load_style, path)
 
 
 def test_a_style_with_many_axes_or_unknown_names(tmp_path: Path, tiny_style: Style) -> None:

@@ -176,7 +176,7 @@ def typed(value: Any, hint: Any, name: str) -> Any:
             return float(value)
         if kind is int and type(value) is float and value.is_integer():
             return int(value)
-        if type(value) is kind:
+        if type(value) is kind and kind is not float:  # NaN and infinity are no numbers
             return value
     wanted = " or ".join(_named(kind) for kind in kinds if kind is not NoneType)
     raise UserError(f"{name} must be {wanted}, got {value!r:.60}")

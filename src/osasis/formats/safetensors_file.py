@@ -168,7 +168,7 @@ def check_header(path: Path) -> None:
         if size - 8 < length <= MAX_HEADER and file.read(2) == b'{"':
             raise CutShort(f"it is cut short: {size:,} bytes, and its header alone has {length:,}")
         if not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise ValueError(f"a header of {length} bytes")
+            raise ValueError("it does not begin as safetensors files do")
         file.seek(8)
         table = json.loads(file.read(length))
     if not isinstance(table, dict) or len(table) > MAX_TENSORS:

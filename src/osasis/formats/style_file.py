@@ -9,7 +9,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -18,21 +18,28 @@ from torch import Tensor
 
 from osasis.config.catalogue import find_style
 from osasis.config.presets import LearnConfig
-from osasis.config.tables import from_table
+from osasis.config.tables import Checked, Range, ValueRefused, from_table
 from osasis.device import shapes_only
 from osasis.errors import UserError
 from osasis.formats.card import find_published, names_repository, style_card, write_folder
 from osasis.formats.compress import MAX_ERROR, compress, decompress
-from osasis.formats.safetensors_file import KEY, check_sizes, read_weights, write_tensors
+from osasis.formats.safetensors_file import (
+    KEY,
+    MAX_ENTRIES,
+    check_sizes,
+    read_weights,
+    write_tensors,
+)
 from osasis.models.spn import SPN, new_spn
 from osasis.models.state import load_strict, with_prefix
 
 FORMAT = "osasis-style-3"
 THUMBNAIL = 128  # pixels
+MAX_NAME = 255  # letters, as a file's name
 
 
 @dataclass(frozen=True)
-class StyleManifest:
+class StyleManifest(Checked):
     """What a style file says about itself.
 
     Attributes:
@@ -54,14 +61,22 @@ class StyleManifest:
     base_name: str
     base_hash: str
     preset: str
-    seed: int
+    seed: Annotated[int, Range()]
     embedder: str
-    lambda_spn: float
+    lambda_spn: Annotated[float, Range()]
     style_levels: tuple[int, ...]
-    updates: int
+    updates: Annotated[int, Range()]
     version: str
     config: LearnConfig
     content: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.name) > MAX_NAME:
+            raise ValueRefused("name", f"may have {MAX_NAME} letters, got {len(self.name)}")
+        levels = Range(0, MAX_ENTRIES - 1)
+        if problem := next(filter(None, map(levels.problem, self.style_levels)), ""):
+            raise ValueRefused("style_levels", problem)
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,7 +212,7 @@ def load_style(path: str | Path) -> Style:
         raise
     try:
         del raw["format"]
-        tensors = decompress(stored, raw.pop("packed", {}))
+        tensors = _unpacked(found, stored, raw.pop("packed", {}))
         picture = base64.b64decode(raw.pop("thumbnail"), validate=True)
         thumbnail = _decode(picture)
         _check_names(tensors)
@@ -206,8 +221,17 @@ def load_style(path: str | Path) -> Style:
         config = from_table(LearnConfig, raw["config"], where=str(found))
         raw |= {"config": config, "preset": config.title}
         return Style(from_table(StyleManifest, raw, where=str(found)), thumbnail, tensors)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, OSError) as error:
+    except KeyError as error:
+        raise UserError(f"{found} is not a style file: its manifest has no {error}") from error
+    except (TypeError, ValueError, OverflowError, AttributeError, OSError) as error:
         raise UserError(f"{found} is not a style file: its manifest is wrong: {error}") from error
+
+
+def _unpacked(path: Path, stored: dict[str, Tensor], packed: Any) -> dict[str, Tensor]:
+    try:
+        return decompress(stored, packed)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}", hint="copy or download it again") from error
 
 
 def _check_names(tensors: dict[str, Tensor]) -> None:
