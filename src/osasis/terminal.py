@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     return text.translate(_SHOWN)
 
 
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Print one line, also where a name in it holds several."""
+    print(line.replace("\n", "\\n"), file=stream)
+
+
 def table(title: str, left: Sequence[str], right: Sequence[str] = ()) -> Table:
     """An empty table, with columns of text that folds and, to the right, of numbers."""
     from rich.table import Table

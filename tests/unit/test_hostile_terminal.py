@@ -18,6 +18,8 @@ from osasis.errors import UserError
 from osasis.files import atomic_path
 from osasis.formats.records import Manifest
 
+from ..conftest import picture
+
 ODD = "a\x1b[2J\x07\u202egpj.png"
 
 
@@ -29,6 +31,22 @@ def test_names_do_not_steer_the_terminal(
     said = "".join(capsys.readouterr())
     assert "\\x1b[2J\\x07\\u202e" in said
     assert not [c for c in said if not c.isprintable() and c not in "\n\t"]
+
+
+def test_a_name_of_two_lines_is_said_on_one(
+    tmp_path: Path, tiny_base_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "a\nerror: b.png", tmp_path / "c\nd.png"
+    picture(1).save(good)
+    bad.write_bytes(b"no picture")
+    options = ["--style-image", str(good), "--no-align", "--base", str(tiny_base_path)]
+    out = ["-o", str(tmp_path / "out")]
+    assert main(["stylize", str(good), str(bad), *options, *out]) == 1
+    assert main(["stylize", str(tmp_path / "e\nf.png"), *options, *out]) == 2
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].endswith("out/a\\nerror: b.png")
+    assert "c\\nd.png is not an image" in said.err and "e\\nf.png does not exist" in said.err
+    assert not [line for line in said.err.splitlines() if line.startswith(("d.png", "f.png"))]
 
 
 PROGRAM = """

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from osasis.cli.controls import controls_of, load_styles, made_by
 from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
 from osasis.progress import Progress, when_stopped
+from osasis.terminal import say
 
 if TYPE_CHECKING:
     from osasis.scale.run import Counts
@@ -117,7 +118,7 @@ def batch(
     ):
         counts = _follow(records)
     for line in passed.lines():
-        print(f"note: {line}", file=sys.stderr)
+        say(f"note: {line}", sys.stderr)
     before = f", {counts.skipped} done or set aside before" if counts.skipped else ""
     print(f"{counts.done} photos redrawn into {output}{before}")
     aside = Tables(output).reasons(_SHOWN)
@@ -129,7 +130,7 @@ def batch(
         file=sys.stderr,
     )
     for name, reason in aside:
-        print(f"  {name}: {reason}", file=sys.stderr)
+        say(f"  {name}: {reason}", sys.stderr)
     return 1
 
 

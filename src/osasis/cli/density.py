@@ -20,6 +20,7 @@ from osasis.cli.options import (
 )
 from osasis.errors import OsasisError, UserError
 from osasis.progress import AGAIN, Progress, when_stopped
+from osasis.terminal import say
 
 if TYPE_CHECKING:
     from osasis.evaluate.density import Ranked, Ranking
@@ -108,7 +109,7 @@ def density(
     if hard:
         _say_auc(ranked)
     for line in passed.lines():
-        print(f"note: {line}", file=sys.stderr)
+        say(f"note: {line}", sys.stderr)
     return _say_bad(ranking.bad) or int(passed.unread)
 
 
@@ -149,5 +150,5 @@ def _say_bad(bad: list[tuple[Path, OsasisError]]) -> int:
         return 0
     print(f"error: {len(bad)} photos could not be read:", file=sys.stderr)
     for path, error in bad:
-        print(f"  {path}: {error}", file=sys.stderr)
+        say(f"  {path}: {error}", sys.stderr)
     return 1

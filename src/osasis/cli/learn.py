@@ -25,6 +25,7 @@ from osasis.cli.photos import report
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
 from osasis.progress import AGAIN, Progress, when_stopped
+from osasis.terminal import say
 
 if TYPE_CHECKING:
     from osasis.base import Base
@@ -155,7 +156,7 @@ def context_of(asked: LearnOptions, base: Base) -> LearningContext:
         found = [photo.path for photo in find_photos(asked.photos, passed=passed)]
         photos, refused = squares_of(base, found, config.bank.size)
         for reason in [*refused, *passed.lines()]:
-            print(f"not learned on {reason}", file=sys.stderr)
+            say(f"not learned on {reason}", sys.stderr)
     return LearningContext(base, config, photos, compiled=COMPILE[asked.compile])
 
 
@@ -178,7 +179,7 @@ def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
     base = load_base(asked.base, device=asked.device)
     image, said = cropped(image, asked.style_crop, faces=base.canvas.faces)
     if said:
-        print(f"{picture}: {said}", file=sys.stderr)
+        say(f"{picture}: {said}", sys.stderr)
     context = context_of(asked, base)
     learner = StyleLearner(
         base,
@@ -195,7 +196,7 @@ def _learn_into(asked: LearnOptions, picture: Path, output: Path) -> int:
     with when_stopped(lambda: kept if snapshot.exists() else ""), Progress() as progress:
         progress.follow(into)
     [output] = written
-    print(f"wrote {output}")
+    say(f"wrote {output}")
     words = ["stylize", "PHOTO", "--style", output]
     if base.path and Path(asked.base).exists():  # a base given by file is not found by its name
         words += ["--base", asked.base]

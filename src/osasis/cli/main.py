@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from osasis._version import __version__
 from osasis.errors import OsasisError, UserError
-from osasis.terminal import Shown
+from osasis.terminal import Shown, say
 
 if TYPE_CHECKING:
     from osasis.cli.app import Call
@@ -149,7 +149,7 @@ def parse(argv: Sequence[str]) -> Call:
 def _report(message: str, hint: str, *, debug: bool) -> None:
     if debug:
         _print_traceback()
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}", sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from osasis.errors import OsasisError, UserError
 from osasis.progress import Progress, when_stopped
+from osasis.terminal import say
 
 if TYPE_CHECKING:
     from osasis.imaging.find import FoundPhoto, PassedOver
@@ -192,7 +193,7 @@ def say_told(told: Sequence[tuple[Path, Told]]) -> None:
     for photo, result in told:
         if few or result.renamed:
             name = ", its usual name was taken" if result.renamed else ""
-            print(f"{photo}: {_faces(result.faces)}{result.path}{name}")
+            say(f"{photo}: {_faces(result.faces)}{result.path}{name}")
     if not few:
         print(
             f"{sum(result.faces or 0 for _, result in told)} faces; the manifest has each photo's"
@@ -203,7 +204,7 @@ def say_told(told: Sequence[tuple[Path, Told]]) -> None:
             photos.setdefault(note, []).append(photo)
     for note, where in photos.items():
         more = f" and {len(where) - 1} more" if len(where) > 1 else ""
-        print(f"note: {where[0]}{more}: {note}", file=sys.stderr)
+        say(f"note: {where[0]}{more}: {note}", sys.stderr)
 
 
 def _faces(count: int | None) -> str:
@@ -223,7 +224,7 @@ def report(
     """Say what was done and what was not; return the exit status."""
     lines, unread = (passed.lines(), passed.unread) if passed else ([], False)
     for line in lines:
-        print(f"note: {line}", file=sys.stderr)
+        say(f"note: {line}", sys.stderr)
     there = f", {skipped} done before" if skipped else ""
     print(f"{done} {noun if done == 1 else f'{noun}s'} {verb} into {folder}{there}")
     if not failed:
@@ -233,5 +234,5 @@ def report(
     for photo, error in failed:
         # messages about a file that cannot be read name it themselves
         where = "" if str(photo) in str(error) else f"{photo}: "
-        print(f"  {where}{error.line}", file=sys.stderr)
+        say(f"  {where}{error.line}", sys.stderr)
     return 1
