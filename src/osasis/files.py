@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from osasis.errors import UserError
 
@@ -28,10 +30,29 @@ def silent(phase: str, done: int, total: int) -> None:
     """A `Report` that does nothing."""
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes: a pipe or device would be waited for, or never end.
+
+    Raises:
+        OSError: it cannot be opened.
+        UserError: it is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path} is not a regular file", hint="name a file, no pipe or device")
+    return os.fdopen(handle, "rb")
+
+
 def sha256(path: Path, report: Report = silent) -> str:
-    """SHA-256 of a file, read in pieces."""
+    """SHA-256 of a file, read in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is no regular file.
+    """
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(CHUNK):
             digest.update(piece)
             done += len(piece)
@@ -76,9 +97,9 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, at once or not at all."""
+    """Write a text in UTF-8, at once or not at all; files' names in it as their bytes are."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager

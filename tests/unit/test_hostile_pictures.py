@@ -15,7 +15,9 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from osasis.base import Base
+from osasis.cli.main import main
 from osasis.errors import OsasisError, UserError
+from osasis.files import sha256
 from osasis.imaging.load import decode_photo, load_image
 from osasis.pretrain.data import ImageStream, index_images, try_decode
 from osasis.stylize.stylizer import Stylizer
@@ -90,6 +92,22 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(UserError, match="not a regular file"):
         load_image(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    for name in ("a.png", "b.png"):  # hashed to see what is done: neither waits nor ends
+        with pytest.raises(UserError, match="not a regular file"):
+            sha256(tmp_path / name)
+
+
+def test_names_that_are_no_utf_8_are_written_as_they_are(
+    tmp_path: Path, tiny_base_path: Path
+) -> None:
+    name = os.fsdecode(b"a\xff.png")
+    for file in (name, "b.png"):
+        picture(1).save(tmp_path / file)
+    ranking = tmp_path / "r.csv"
+    options = ["--base", str(tiny_base_path), "-o", str(ranking)]
+    assert main(["density", str(tmp_path), *options]) == 0
+    assert os.fsencode(name) in ranking.read_bytes()
 
 
 def batches(source: str, count: int = 4) -> tuple[int, set[str]]:

@@ -155,8 +155,10 @@ def context_of(asked: LearnOptions, base: Base) -> LearningContext:
         passed = PassedOver()
         found = [photo.path for photo in find_photos(asked.photos, passed=passed)]
         photos, refused = squares_of(base, found, config.bank.size)
-        for reason in [*refused, *passed.lines()]:
+        for reason in refused:
             say(f"not learned on {reason}", sys.stderr)
+        for line in passed.lines():
+            say(f"note: {line}", sys.stderr)
     return LearningContext(base, config, photos, compiled=COMPILE[asked.compile])
 
 

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import os
 import re
-import stat
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from osasis.errors import UserError
 from osasis.extras import install
+from osasis.files import open_regular
 from osasis.imaging.costly import why_costly
 from osasis.imaging.photo_file import (
     DECODE_ERRORS,
@@ -115,13 +115,8 @@ def read_regular(path: Path, offset: int = 0, length: int | None = None) -> byte
         OSError: it cannot be read.
         UserError: it is no regular file, or more than `MAX_BYTES` are asked for.
     """
-    # a pipe without a writer would be waited for
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path} is not a regular file", hint="name a picture's file")
-        length = found.st_size if length is None else length
+    with open_regular(path) as file:
+        length = os.fstat(file.fileno()).st_size if length is None else length
         if not 0 <= length <= MAX_BYTES:
             raise UserError(
                 f"{path} is too large: {length / 1e6:.0f} MB for a picture, "
