@@ -99,7 +99,7 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_utf_8_are_written_as_they_are(
-    tmp_path: Path, tiny_base_path: Path
+    tmp_path: Path, tiny_base_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = os.fsdecode(b"a\xff.png")
     for file in (name, "b.png"):
@@ -108,6 +108,10 @@ def test_names_that_are_no_utf_8_are_written_as_they_are(
     options = ["--base", str(tiny_base_path), "-o", str(ranking)]
     assert main(["density", str(tmp_path), *options]) == 0
     assert os.fsencode(name) in ranking.read_bytes()
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    assert main(["density", str(tmp_path), *options[:2], "-o", str(tmp_path / "s.csv")]) == 1
+    said = capsys.readouterr().err
+    assert f"  {tmp_path / 'c.png'} is not an image" in said and "; if it opens" in said
 
 
 def batches(source: str, count: int = 4) -> tuple[int, set[str]]:

@@ -18,6 +18,7 @@ from osasis.cli.options import (
     Whole,
     make_writable,
 )
+from osasis.cli.photos import say_failed
 from osasis.errors import OsasisError, UserError
 from osasis.progress import AGAIN, Progress, when_stopped
 from osasis.terminal import say
@@ -149,6 +150,5 @@ def _say_bad(bad: list[tuple[Path, OsasisError]]) -> int:
     if not bad:
         return 0
     print(f"error: {len(bad)} photos could not be read:", file=sys.stderr)
-    for path, error in bad:
-        say(f"  {path}: {error}", sys.stderr)
+    say_failed(bad)
     return 1

@@ -231,8 +231,12 @@ def report(
         return int(unread)
     count = done + skipped + len(failed)
     print(f"error: {len(failed)} of {count} {noun}s failed:", file=sys.stderr)
+    say_failed(failed)
+    return 1
+
+
+def say_failed(failed: Sequence[tuple[Path, OsasisError]]) -> None:
+    """A line for each photo that could not be used; many errors name their file themselves."""
     for photo, error in failed:
-        # messages about a file that cannot be read name it themselves
         where = "" if str(photo) in str(error) else f"{photo}: "
         say(f"  {where}{error.line}", sys.stderr)
-    return 1
