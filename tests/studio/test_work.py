@@ -13,6 +13,7 @@ from PIL import Image
 from osasis.base import Base
 from osasis.cli.main import main
 from osasis.errors import UserError
+from osasis.files import reserved
 from osasis.formats.style_file import Style
 from osasis.imaging.load import load_image
 from osasis.studio import views
@@ -28,7 +29,7 @@ from osasis.stylize.stylizer import Stylizer
 
 from ..conftest import picture
 from ..unit.conftest import tiny_style as tiny_style
-from .conftest import PRESET
+from .conftest import PRESET, free_port
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +150,23 @@ def test_the_command_refuses_what_cannot_work(
     assert main(["studio", data, "--port", "0"]) == 2
     assert not (tmp_path / "data").exists()
     assert "holds no password" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    for options, said in (
+        (["--password-file", "/dev/zero"], "more than 1024 bytes"),
+        (["--password-file", str(tmp_path)], f"cannot be read from {tmp_path}: Is a directory"),
+        (["--data", str(tmp_path / "file")], "choose another with --data"),
+        (["--domain", "http://x.org/"], "a domain is a host name, got 'http://x.org/'"),
+        (["--domain", ""], "a domain is a host name"),
+        (["--root-path", "studio"], "--root-path /studio"),
+    ):
+        assert main(["studio", data, *options]) == 2
+        assert said in capsys.readouterr().err
+    for domain in ("*", "*.example.org", "studio.example.org", "[::1]", "10.0.0.1"):
+        StudioConfig(tmp_path, domains=(domain,))
+
+
+def test_a_folder_has_one_studio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with reserved(tmp_path / "studio"):  # as a studio that runs
+        options = ["--data", str(tmp_path), "--port", str(free_port())]
+        assert main(["studio", *options]) == 2
+    assert f"another studio uses {tmp_path}" in capsys.readouterr().err

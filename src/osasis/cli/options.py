@@ -212,8 +212,11 @@ class PhotoOptions(BlendOptions, Fitting):
             raise UserError(f"--no-align is not allowed with --fit {self.fit}")
 
 
-def make_writable(folder: Path) -> None:
+def make_writable(folder: Path, option: str = "-o") -> None:
     """Create `folder` now, so that a wrong place is known before the work and not after it.
+
+    Args:
+        option: what names it.
 
     Raises:
         UserError: the folder cannot be created or written to.
@@ -222,10 +225,11 @@ def make_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot create the folder {folder}: {error.strerror}", hint="choose another with -o"
+            f"cannot create the folder {folder}: {error.strerror}",
+            hint=f"choose another with {option}",
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write into {folder}", hint="choose another folder with -o")
+        raise UserError(f"cannot write into {folder}", hint=f"choose another folder with {option}")
 
 
 def command_line(words: Sequence[object]) -> str:

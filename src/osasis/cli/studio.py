@@ -13,6 +13,7 @@ from osasis.cli.options import DEFAULT_BASE, Amount, BaseName, Device, make_writ
 from osasis.errors import UserError
 
 PASSWORD = "OSASIS_STUDIO_PASSWORD"
+_LONGEST = 1024  # bytes of a password
 
 
 def studio(
@@ -67,7 +68,7 @@ def studio(
         root_path=root_path.rstrip("/"),
         limits=Limits(keep_hours=keep_hours, keep_style_days=keep_style_days),
     )
-    make_writable(config.data)
+    make_writable(config.data, "--data")
     from osasis.studio.app import serve
 
     if not config.is_local and config.password is None:
@@ -85,10 +86,19 @@ def _password(file: Path | None) -> str | None:
     """The password that is asked for; None where none is."""
     if file is None:
         return os.environ.get(PASSWORD) or None
+    hint = "write it into the file's first line"
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the password cannot be read from {file}: {error}") from error
-    if not lines or not lines[0]:
-        raise UserError(f"{file} holds no password", hint="write it into its first line")
-    return lines[0]
+        with file.open("rb") as opened:  # which may be a pipe, or never end
+            line = opened.readline(_LONGEST + 1).rstrip(b"\r\n")
+        password = line.decode()
+    except OSError as error:
+        raise UserError(f"the password cannot be read from {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file} holds no password: its first line is no text", hint=hint
+        ) from error
+    if not line:
+        raise UserError(f"{file} holds no password", hint=hint)
+    if len(line) > _LONGEST:
+        raise UserError(f"the password in {file} has more than {_LONGEST} bytes", hint=hint)
+    return password

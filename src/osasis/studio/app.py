@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from osasis.errors import OsasisError
+from osasis.errors import OsasisError, UserError
 from osasis.extras import need
+from osasis.files import reserved
 from osasis.hub.download import unusable_proxies
 from osasis.studio.config import StudioConfig
 
@@ -125,22 +127,37 @@ def serve(config: StudioConfig, ready: Callable[[], None]) -> None:
     """Load the base, listen, and work until Ctrl-C; `ready` is called before listening.
 
     Raises:
-        UserError: no Gradio, no base, or an address that cannot be listened on.
+        UserError: no Gradio, no base, an address that cannot be listened on, or a folder that
+            another studio uses.
     """
     check_address(config)
     import_gradio(config.data / "uploads")
     from osasis.base import load_base
     from osasis.studio.service import Service
 
-    service = Service(config, load_base(config.base, device=config.device))
-    server = server_of(config, build_app(service))
-    ready()
-    try:
-        server.run()
-    except SystemExit as stopped:  # uvicorn has said why on its log
-        raise OsasisError(
-            f"cannot listen on {config.host}:{config.port}",
-            hint="is another studio running? --port chooses another",
-        ) from stopped
-    finally:
-        service.close()
+    with _alone(config.data):
+        service = Service(config, load_base(config.base, device=config.device))
+        server = server_of(config, build_app(service))
+        ready()
+        try:
+            server.run()
+        except SystemExit as stopped:  # uvicorn has said why on its log
+            raise OsasisError(
+                f"cannot listen on {config.host}:{config.port}",
+                hint="is another studio running? --port chooses another",
+            ) from stopped
+        finally:
+            service.close()
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Keep another studio from the same files: it would take what runs here for left over."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(reserved(data / "studio"))
+        except UserError as error:
+            raise UserError(
+                f"another studio uses {data}", hint="stop it, or choose another --data"
+            ) from error
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from osasis.config.tables import Range, from_table, ranges, typed
 from osasis.errors import UserError
 
 MEGABYTE = 1_000_000
+_HOST = r"\*|(\*\.)?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class StudioConfig:
             listens on this machine alone always answers to its own names.
         root_path: path below which a reverse proxy offers the page, such as "/studio".
         limits: what visitors may use.
+
+    Raises:
+        UserError: a domain is no host name, or the root path does not begin with a slash.
     """
 
     data: Path
@@ -79,6 +84,19 @@ class StudioConfig:
     domains: tuple[str, ...] = ()
     root_path: str = ""
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for domain in self.domains:
+            if not re.fullmatch(_HOST, domain):
+                raise UserError(
+                    f"a domain is a host name, got {domain!r}",
+                    hint="such as --domain studio.example.org, without http:// and port",
+                )
+        if self.root_path and not self.root_path.startswith("/"):
+            raise UserError(
+                f"the root path begins with a slash, got {self.root_path!r}",
+                hint=f"--root-path /{self.root_path}",
+            )
 
     @property
     def is_local(self) -> bool:
