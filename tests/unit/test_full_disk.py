@@ -71,4 +71,5 @@ def test_a_film_without_room_names_the_film(tmp_path: Path) -> None:
         for frame, pixels in copy.frames():
             copy.write(np.asarray(pixels), frame)
     assert str(caught.value) == f"{film} cannot be written: File too large"
+    assert "make room" in caught.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]

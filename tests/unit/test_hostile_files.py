@@ -19,7 +19,7 @@ from osasis.formats.safetensors_file import read_manifest
 from osasis.formats.style_file import Style, load_style
 from osasis.pretrain.config import load_config
 
-from ..conftest import write_tiny_base
+from ..conftest import picture, write_tiny_base
 
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
@@ -150,6 +150,15 @@ def test_a_style_whose_body_is_damaged_is_called_that(tmp_path: Path, tiny_style
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     path.write_bytes(data)
     assert f"{path} is damaged: " in refused(load_style, path)
+
+
+def test_a_picture_in_a_bases_place_is_not_to_be_learned(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    picture(1).save(path)
+    for load, hint in ((load_base, ""), (load_style, "learn it first: osasis learn PICTURE")):
+        with pytest.raises(UserError, match="it is a picture") as error:
+            load(path)
+        assert error.value.hint == hint
 
 
 def test_a_style_with_many_axes_or_unknown_names(tmp_path: Path, tiny_style: Style) -> None:

@@ -134,6 +134,7 @@ def _unread(path: Path, kind: str, error: Exception) -> UserError:
     """What is wrong with a file that should be `kind`, and what to do about it."""
     again = "copy or download it again" if isinstance(error, CutShort) else ""
     said, hint = _looks_like(path) or (str(error), again)
+    hint = hint if "base" not in kind or "osasis learn" not in hint else ""
     return UserError(f"{path} is not {kind}: {said}", hint=hint)
 
 

@@ -21,6 +21,8 @@ from osasis.imaging.photo_file import DECODE_ERRORS
 
 CONTAINERS = (".mp4", ".mov", ".mkv")
 _QUALITY = {"crf": "15", "preset": "medium"}  # of x264: within 1 level on average
+# of errors that are the place's fault, not the film's
+_PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT)
 _OF_FILES = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
 
 
@@ -44,7 +46,10 @@ def open_film(path: Path) -> Iterator[Any]:
     av = require_av()
     if not path.is_file():
         is_there = "is a folder" if path.is_dir() else "is no regular file"
-        raise UserError(f"{path} {is_there if path.exists() else 'does not exist'}")
+        raise UserError(
+            f"{path} {is_there if path.exists() else 'does not exist'}",
+            hint="name one film's file",
+        )
     if not path.stat().st_size:
         raise UserError(f"{path} is empty (0 bytes)", hint="copy or download it again")
     try:
@@ -258,12 +263,11 @@ class FilmCopy:
             raise self._refused(error) from error
 
     def _refused(self, error: Exception) -> OsasisError:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "make room there, or choose another place with -o"
-        return OsasisError(
-            f"{self._path} cannot be written: {getattr(error, 'strerror', None) or error}",
-            hint=what if full else "write an .mkv, which takes every kind of sound",
-        )
+        hint = "write an .mkv, which takes every kind of sound"
+        if isinstance(error, OSError) and error.errno in _PLACES:
+            hint = "make room there, or choose another place with -o"
+        said = getattr(error, "strerror", None) or error
+        return OsasisError(f"{self._path} cannot be written: {said}", hint=hint)
 
     def frames(self) -> Iterator[tuple[Any, np.ndarray]]:
         """The source's frames in order with their pictures; the rest is copied on the way."""
