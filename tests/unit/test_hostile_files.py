@@ -152,6 +152,15 @@ def test_a_style_whose_body_is_damaged_is_called_that(tmp_path: Path, tiny_style
     assert f"{path} is damaged: " in refused(load_style, path)
 
 
+def test_a_file_that_may_not_be_read_is_not_another_kind(tmp_path: Path, tiny_style: Style) -> None:
+    path = tmp_path / "a.safetensors"
+    path.mkdir()  # opening it fails for every user, root included
+    with pytest.raises(UserError) as error:
+        read_manifest(path)
+    assert str(error.value) == f"{path} cannot be read: Is a directory"
+    assert error.value.hint == "check who may read the file"
+
+
 def test_a_picture_in_a_bases_place_is_not_to_be_learned(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     picture(1).save(path)

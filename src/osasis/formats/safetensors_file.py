@@ -132,6 +132,10 @@ _LOOKS = (
 
 def _unread(path: Path, kind: str, error: Exception) -> UserError:
     """What is wrong with a file that should be `kind`, and what to do about it."""
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(
+            f"{path} cannot be read: {error.strerror}", hint="check who may read the file"
+        )
     again = "copy or download it again" if isinstance(error, CutShort) else ""
     said, hint = _looks_like(path) or (str(error), again)
     hint = hint if "base" not in kind or "osasis learn" not in hint else ""
