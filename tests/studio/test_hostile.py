@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import socket
 import threading
 import time
@@ -21,7 +22,8 @@ import uvicorn
 from PIL import Image
 
 from osasis.base import Base
-from osasis.errors import UserError
+from osasis.errors import OsasisError, UserError
+from osasis.imaging.save import save_image
 from osasis.studio import gate
 from osasis.studio.config import Limits, Settings
 from osasis.studio.door import Door, group_of, protocol
@@ -184,6 +186,31 @@ def test_room_is_kept_while_uploads_come(tmp_path: Path) -> None:
                 assert (more is not None) == fits, count
     with store.reserved(one, 201) as again:  # what has come still lies there
         assert again is None
+
+
+def test_a_disk_without_room_takes_no_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, Limits())
+    visitor = store.visitor(new_token(), "a")
+    free = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    for count, fits in ((51, False), (50, True)):
+        with store.reserved(visitor, count) as upload:
+            assert (upload is not None) == fits, count
+
+
+def test_a_full_disk_does_not_tell_where_files_are(tmp_path: Path) -> None:
+    visitor = Store(tmp_path, Limits()).visitor(new_token(), "a")
+
+    def write(folder: Path) -> None:
+        (folder / PICTURE).mkdir()
+        save_image(picture(1), folder / PICTURE)  # where a folder is
+
+    with pytest.raises(OsasisError) as error:
+        visitor.add(RESULT, "me", write)
+    assert error.value.line == "cannot be kept: Is a directory; try again later"
+    assert not list(visitor.folder.iterdir())
 
 
 def test_twenty_uploads_at_once_stay_within_the_limit(tiny_base: Base, tmp_path: Path) -> None:

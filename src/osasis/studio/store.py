@@ -93,6 +93,7 @@ class Visitor:
 
         Raises:
             UserError: the visitor, or the studio, has used up its place.
+            OsasisError: it cannot be written.
         """
         self._store.check_room(self)
         key = secrets.token_hex(16)
@@ -103,8 +104,12 @@ class Visitor:
             write(unfinished)
             self._record(replace(item, folder=unfinished))
             unfinished.rename(item.folder)
-        except OSError as error:
-            raise OsasisError(f"cannot be kept: {error.strerror or error}") from error
+        except UserError:
+            raise
+        except (OSError, OsasisError) as error:  # which say where the server keeps files
+            cause = error if isinstance(error, OSError) else error.__cause__
+            said = getattr(cause, "strerror", None) or "it could not be written"
+            raise OsasisError(f"cannot be kept: {said}", hint="try again later") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         self._store.grew(_size(item.folder))
@@ -208,7 +213,7 @@ class Store:
         """Keep room for `count` bytes while they are uploaded; None where there is none.
 
         Uploads lie for a quarter of an hour: so long a visitor has `visitor_bytes` for them, and
-        an address `ADDRESS_SHARE` of everything.
+        an address `ADDRESS_SHARE` of everything. What the disk has not is not taken either.
         """
         limits, now = self.limits, self.clock()
         with self._lock:
@@ -221,6 +226,8 @@ class Store:
                 mine + count <= limits.visitor_bytes
                 and near + count <= ADDRESS_SHARE * limits.all_bytes
                 and there + count <= limits.all_bytes
+                # an upload is copied once on its way
+                and open_ + 2 * count <= shutil.disk_usage(self.uploads).free
             )
             upload = Upload(visitor.id, visitor.address, now, count)
             if fits:
