@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -39,18 +40,23 @@ def table(title: str, left: Sequence[str], right: Sequence[str] = ()) -> Table:
 
 
 class Shown:
-    """Writes to a stream, all text `printable`.
+    """Writes to a stream, all text `printable`; without one (closed) nowhere.
 
     Attributes:
         terminal: the stream itself, for what steers it on purpose.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.terminal = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self.terminal = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     def write(self, text: str) -> int:
-        """Write text."""
-        return self.terminal.write(printable(text))
+        """Write text; what the stream's encoding does not know as an escape."""
+        text = printable(text)
+        try:
+            return self.terminal.write(text)
+        except UnicodeEncodeError:
+            known = self.terminal.encoding
+            return self.terminal.write(text.encode(known, "backslashreplace").decode(known))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.terminal, name)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import TextIO, cast
 
 import pytest
 
@@ -17,6 +20,7 @@ from osasis.cli.main import main
 from osasis.errors import UserError
 from osasis.files import atomic_path
 from osasis.formats.records import Manifest
+from osasis.terminal import Shown
 
 from ..conftest import picture
 
@@ -47,6 +51,18 @@ def test_a_name_of_two_lines_is_said_on_one(
     assert said.out.splitlines()[0].endswith("out/a\\nerror: b.png")
     assert "c\\nd.png is not an image" in said.err and "e\\nf.png does not exist" in said.err
     assert not [line for line in said.err.splitlines() if line.startswith(("d.png", "f.png"))]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams_are_no_failure(closed: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m osasis models list {closed}"
+    assert subprocess.run(command, shell=True, check=False, capture_output=True).returncode == 0
+
+
+def test_a_terminal_of_ascii_shows_other_letters_as_escapes() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print("photos/é.jpg \U0001f600", file=cast(TextIO, Shown(stream)), flush=True)
+    assert stream.buffer.getvalue() == b"photos/\\xe9.jpg \\U0001f600\n"
 
 
 PROGRAM = """
