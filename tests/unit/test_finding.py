@@ -144,3 +144,12 @@ def test_lines_that_can_be_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for text in ("a\0b.png", "~nobody-here/x.png"):
         with pytest.raises(UserError, match="can be no path"):
             found(text)
+
+
+def test_a_dangling_link_in_a_pattern_is_one_photo_that_fails(tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("nowhere")
+    found = [photo.path.name for photo in find_photos([str(tmp_path / "*.png")])]
+    assert (
+        found == [photo.path.name for photo in find_photos([str(tmp_path)])] == ["a.png", "b.png"]
+    )
