@@ -343,6 +343,14 @@ def test_metadata_says_how_it_was_made() -> None:
     assert "preview" in said["note"] and said["codes"] == "swapped"
 
 
+@pytest.mark.parametrize("given", ["--t0 1.5", "--seed=2.5", "--batch-size 1.9", "--tiles .5"])
+def test_a_fraction_is_no_whole_number(given: str) -> None:
+    with pytest.raises(UserError, match=r"'\d?\.\d' is not a whole number") as caught:
+        parsed(f"stylize a.jpg --style monk {given}")
+    assert "osasis stylize --help" in caught.value.hint
+    assert parsed("stylize a.jpg --style monk --detail 0.5")["photo"].detail == 0.5
+
+
 def test_names_that_start_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("-me.jpg").write_text("")

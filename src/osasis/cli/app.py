@@ -130,6 +130,7 @@ def parse(command: str, place: str, words: Sequence[str]) -> Call:
         raise SystemExit(0)
     more = f"osasis {command} --help explains the options"
     try:
+        _refuse_fractions(app, options)
         function, bound, _ = app.parse_args(list(words), exit_on_error=False, print_error=False)
     except ValueRefused as error:
         raise UserError(f"{flag(error.field)} {error.problem}", hint=more) from error
@@ -140,6 +141,23 @@ def parse(command: str, place: str, words: Sequence[str]) -> Call:
             _said(error, words), hint=_dashed(app, error, words) or _near(error) + more
         ) from error
     return Call(function, bound)
+
+
+def _refuse_fractions(app: App, options: Sequence[str]) -> None:
+    """Refuse 1.5 where a whole number belongs, which cyclopts would round.
+
+    Raises:
+        UserError: there is one.
+    """
+    given = [word.partition("=") for word in options]
+    for (name, sign, value), after in zip(given, [*options[1:], ""], strict=False):
+        value = value if sign else after
+        if not name.startswith("-") or not re.fullmatch(r"[+-]?\d*\.\d*", value):
+            continue
+        for argument in app.assemble_argument_collection():
+            kinds = get_args(argument.hint) or (argument.hint,)
+            if name in argument.names and int in kinds and float not in kinds:
+                raise UserError(f"{name}: {value!r} is not a whole number")
 
 
 def _said(error: CycloptsError, words: Sequence[str]) -> str:
