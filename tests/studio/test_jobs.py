@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from osasis.errors import UserError
+from osasis.imaging.save import save_image
 from osasis.studio.config import Limits
 from osasis.studio.jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Job, JobQueue, Step
 
@@ -110,6 +113,19 @@ def test_a_job_that_fails_does_not_end_the_line(queue: JobQueue) -> None:
     assert jobs[0].error == "no face was found; choose another"
     assert jobs[1].error == "internal error: KeyError"
     assert jobs[2].state == DONE
+
+
+def test_a_job_that_the_disk_fails_does_not_tell_where_files_are(
+    queue: JobQueue, tmp_path: Path
+) -> None:
+    def full() -> Generator[Step, None, None]:
+        yield Step("learn", 0, 1)
+        (tmp_path / "there.png").mkdir()
+        save_image(Image.new("RGB", (8, 8)), tmp_path / "there.png")  # where a folder is
+
+    job = queue.submit("me", "k", "t", full)
+    until(lambda: ended(job))
+    assert job.error == "cannot be kept: Is a directory; try again later"
 
 
 def test_limits(queue: JobQueue) -> None:

@@ -40,6 +40,13 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def not_kept(error: OSError | OsasisError) -> OsasisError:
+    """A failure to write, without the place where the server keeps files."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    said = getattr(cause, "strerror", None) or "it could not be written"
+    return OsasisError(f"cannot be kept: {said}", hint="try again later")
+
+
 def plain_name(text: str, otherwise: str) -> str:
     """A name for people: one line of printable characters, never used as a path."""
     kept = "".join(c if c.isprintable() and c not in '/\\<>"' else " " for c in text)
@@ -106,10 +113,8 @@ class Visitor:
             unfinished.rename(item.folder)
         except UserError:
             raise
-        except (OSError, OsasisError) as error:  # which say where the server keeps files
-            cause = error if isinstance(error, OSError) else error.__cause__
-            said = getattr(cause, "strerror", None) or "it could not be written"
-            raise OsasisError(f"cannot be kept: {said}", hint="try again later") from error
+        except (OSError, OsasisError) as error:
+            raise not_kept(error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         self._store.grew(_size(item.folder))
