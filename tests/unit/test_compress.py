@@ -213,7 +213,7 @@ LIES: dict[str, Lie] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_packed_tensors_that_lie_are_refused(saved: Path, tmp_path: Path, lie: str) -> None:
     path = rewritten(saved, tmp_path / "lie.safetensors", LIES[lie])
-    with pytest.raises(UserError, match="not a style file|is damaged"):
+    with pytest.raises(UserError, match="is damaged"):
         load_style(path)
 
 
