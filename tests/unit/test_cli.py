@@ -343,9 +343,12 @@ def test_metadata_says_how_it_was_made() -> None:
     assert "preview" in said["note"] and said["codes"] == "swapped"
 
 
-@pytest.mark.parametrize("given", ["--t0 1.5", "--seed=2.5", "--batch-size 1.9", "--tiles .5"])
+@pytest.mark.parametrize(
+    "given",
+    ["--t0 1.5", "--seed=2.5", "--batch-size 1.9", "--tiles .5", "--t0 2.5e0", "--seed 1.5_0"],
+)
 def test_a_fraction_is_no_whole_number(given: str) -> None:
-    with pytest.raises(UserError, match=r"'\d?\.\d' is not a whole number") as caught:
+    with pytest.raises(UserError, match=r"'\d?\.\d(e0|_0)?' is not a whole number") as caught:
         parsed(f"stylize a.jpg --style monk {given}")
     assert "osasis stylize --help" in caught.value.hint
     assert parsed("stylize a.jpg --style monk --detail 0.5")["photo"].detail == 0.5

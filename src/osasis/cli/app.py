@@ -152,12 +152,21 @@ def _refuse_fractions(app: App, options: Sequence[str]) -> None:
     given = [word.partition("=") for word in options]
     for (name, sign, value), after in zip(given, [*options[1:], ""], strict=False):
         value = value if sign else after
-        if not name.startswith("-") or not re.fullmatch(r"[+-]?\d*\.\d*", value):
+        if not name.startswith("-") or not _is_rounded(value):
             continue
         for argument in app.assemble_argument_collection():
             kinds = get_args(argument.hint) or (argument.hint,)
             if name in argument.names and int in kinds and float not in kinds:
                 raise UserError(f"{name}: {value!r} is not a whole number")
+
+
+def _is_rounded(word: str) -> bool:
+    """Whether cyclopts would round a word: what has a point and is a number, 2.5e0 too."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return "." in word
 
 
 def _said(error: CycloptsError, words: Sequence[str]) -> str:
