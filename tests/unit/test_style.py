@@ -99,6 +99,11 @@ def test_learning_brings_the_style_image_nearer(tiny_base: Base) -> None:
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
 
 
+def test_too_long_a_name_is_refused_before_it_is_learned(tiny_base: Base) -> None:
+    with pytest.raises(UserError, match="name may have 255 letters, got 300"):
+        StyleLearner(tiny_base, picture(1), QUICK, name="x" * 300)
+
+
 def test_a_seed_gives_the_same_style(
     tiny_base: Base, learned: tuple[Style, list[StepRecord]]
 ) -> None:

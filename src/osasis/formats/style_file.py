@@ -38,6 +38,16 @@ THUMBNAIL = 128  # pixels
 MAX_NAME = 255  # letters, as a file's name
 
 
+def check_name(name: str) -> None:
+    """Refuse a style's name that is too long.
+
+    Raises:
+        ValueRefused: it has more than `MAX_NAME` letters.
+    """
+    if len(name) > MAX_NAME:
+        raise ValueRefused("name", f"may have {MAX_NAME} letters, got {len(name)}")
+
+
 @dataclass(frozen=True)
 class StyleManifest(Checked):
     """What a style file says about itself.
@@ -72,8 +82,7 @@ class StyleManifest(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.name) > MAX_NAME:
-            raise ValueRefused("name", f"may have {MAX_NAME} letters, got {len(self.name)}")
+        check_name(self.name)
         levels = Range(0, MAX_ENTRIES - 1)
         if problem := next(filter(None, map(levels.problem, self.style_levels)), ""):
             raise ValueRefused("style_levels", problem)

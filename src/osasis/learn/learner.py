@@ -17,7 +17,7 @@ from osasis.base import Base
 from osasis.config.presets import LearnConfig
 from osasis.diffusion.schedule import Step
 from osasis.errors import OsasisError, UserError
-from osasis.formats.style_file import Style, StyleManifest
+from osasis.formats.style_file import Style, StyleManifest, check_name
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.bridge import bridge
 from osasis.learn.context import LearningContext
@@ -61,7 +61,7 @@ class StyleLearner:
         context: what it shares with other styles of the same base and configuration.
 
     Raises:
-        UserError: levels the base does not have, or judges that are not there.
+        UserError: levels the base does not have, judges that are not there, or too long a name.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class StyleLearner:
         snapshot: Path | None = None,
         context: LearningContext | None = None,
     ) -> None:
+        check_name(name)
         self.base, self.config, self.seed, self.name = base, config, seed, name
         self._context = context or LearningContext(base, config)
         self._thumbnail = fit_square(style_image, base.image_size)
