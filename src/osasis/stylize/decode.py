@@ -26,7 +26,7 @@ from osasis.stylize.edit import Edit
 from osasis.stylize.ground import without_halos
 from osasis.stylize.light import LightFloor, keep_dark_skin, keep_relief
 from osasis.stylize.model import StyledModel
-from osasis.stylize.smooth import smooth_flat_places, with_tones_of, without_lattice
+from osasis.stylize.smooth import smooth_flat_places, to_size, with_tones_of, without_lattice
 
 _LIPS = (REGIONS.index("mouth"),)
 _CALM = 0.8  # of lips of large faces that is the small picture's: strokes would crack them
@@ -132,9 +132,8 @@ class Drawing:
 
 def _of_two_sizes(coarse: Tensor, fine: Tensor, photo: Tensor, maps: Tensor) -> Tensor:
     """`fine` with the tones of `coarse`, a smaller result, and most of its lips."""
-    size = fine.shape[2:]
-    lips = F.interpolate(share_of(maps, _LIPS), size, mode="bilinear")
-    calm = F.interpolate(coarse, size, mode="bicubic")
+    lips = to_size(share_of(maps, _LIPS), fine)
+    calm = F.interpolate(coarse, fine.shape[2:], mode="bicubic")
     return with_tones_of(coarse, fine, photo).lerp(calm, _CALM * lips).clamp(-1, 1)
 
 
@@ -201,7 +200,7 @@ def with_faces(
             small = _resized(face, base.image_size / face.shape[2], base.stride)
             seen = base.region_maps(base.to_x0(small))
             within = maps[number, None, :, scaled(rows, 2), scaled(columns, 2)]
-            within.copy_(F.interpolate(seen, within.shape[2:], mode="bilinear"))
+            within.copy_(to_size(seen, within))
         places.append((rows, columns))
     regions = PhotoRegions.of(maps, _cells(base))
     dressed, _ = model.dressed(x0, regions)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from osasis.learn.regions import at_size, share_of
 from osasis.models.regions import REGIONS
-from osasis.stylize.smooth import box
+from osasis.stylize.smooth import box, to_size
 
 _GROUND = (REGIONS.index("ground"),)
 _FAR = 5  # places of maps, four pixels each, that open ground is away from all else
@@ -38,12 +38,12 @@ def without_halos(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1
 
     def of_open_ground(pictures: Tensor) -> Tensor:
         mean = _wide(at_size(pictures, far) * far) / around.clamp_min(1e-4)
-        return _to_size(mean, pictures)
+        return to_size(mean, pictures)
 
     known = _grown(ground, _INEXACT) * (around / _ENOUGH).clamp(max=1)
     difference = (before - of_open_ground(before)).square().mean(1, keepdim=True)
-    alike = (-difference / (2 * _ALIKE**2)).exp() * _to_size(known, before)
-    beside = _to_size(box(1 - far, _FADING), before)
+    alike = (-difference / (2 * _ALIKE**2)).exp() * to_size(known, before)
+    beside = to_size(box(1 - far, _FADING), before)
     local = box(after * alike, _LOCAL) / box(alike, _LOCAL).clamp_min(1e-4)
     weight = amount * box(alike * beside, 1)
     return (after + weight * (of_open_ground(after) - local)).clamp(-1, 1)
@@ -55,7 +55,3 @@ def _wide(x: Tensor) -> Tensor:
 
 def _grown(x: Tensor, places: int) -> Tensor:
     return F.max_pool2d(x, 2 * places + 1, 1, places)
-
-
-def _to_size(x: Tensor, pictures: Tensor) -> Tensor:
-    return F.interpolate(x, pictures.shape[2:], mode="bilinear", align_corners=False)

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from osasis.base import Base
 from osasis.formats.style_file import Style
@@ -14,7 +13,7 @@ from osasis.imaging.colors import luma
 from osasis.imaging.tensors import fit_square, to_tensor
 from osasis.learn.regions import PhotoRegions, borrowed_of, dressed_by, share_of
 from osasis.models.regions import REGIONS
-from osasis.stylize.smooth import box, follow_edges
+from osasis.stylize.smooth import box, follow_edges, to_size
 
 _KEPT = 0.6  # of a region's light
 _MOST = 4.0  # gain of a pixel
@@ -55,10 +54,10 @@ def keep_dark_skin(
     stops = _OWN * amount * ratio.log()[:, None, None, None]
     power = (stops / drawn.clamp(0.01, 0.9).log()[:, None, None, None]).clamp(max=_STEEPEST)
     light = luma((after + 1) / 2).clamp_min(1e-3)
-    white = _to_size(share_of(regions.maps, _WHITES), after).add(paper).clamp(max=1)
+    white = to_size(share_of(regions.maps, _WHITES), after).add(paper).clamp(max=1)
     gain = light.pow(power)
     gain = torch.lerp((gain * stops.exp()).sqrt().minimum(stops.exp()), gain, white)
-    face = _to_size(share_of(regions.maps, _SKIN), after)
+    face = to_size(share_of(regions.maps, _SKIN), after)
     return (after + 1) * (1 + face * (gain - 1)) - 1
 
 
@@ -67,15 +66,11 @@ def region_light(pictures: Tensor, maps: Tensor) -> Tensor:
     light = luma((pictures + 1) / 2)
     means = []
     for region in maps.split(1, 1):  # one at a time: large pictures would take 100 MB for all
-        share = _to_size(region, pictures)
+        share = to_size(region, pictures)
         area = share.mean((1, 2, 3))
         found = (light * share).mean((1, 2, 3)) / area.clamp_min(1e-6)
         means.append(torch.where(area > 1e-3, found, torch.zeros_like(found)))
     return torch.stack(means, 1)
-
-
-def _to_size(maps: Tensor, pictures: Tensor) -> Tensor:
-    return F.interpolate(maps, pictures.shape[2:], mode="bilinear", align_corners=False)
 
 
 def keep_relief(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1) -> Tensor:
@@ -94,7 +89,7 @@ def keep_relief(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1) 
     photo, light = luma(before + 1) / 2, luma(after + 1) / 2
     ground = _around(light)
     wanted, found = (photo - _around(photo)).clamp_min(0), light - ground
-    dark = (1 - ground / _DIM).clamp_min(0) * (1 - _to_size(share_of(maps, _SKIN), after))
+    dark = (1 - ground / _DIM).clamp_min(0) * (1 - to_size(share_of(maps, _SKIN), after))
     missing = box((_RELIEF * wanted - found).clamp_min(0) * (wanted > 0) * dark, 1)
     return _times(after, (1 + amount * missing / light.clamp_min(_DARKEST)).clamp(max=_MOST))
 
@@ -151,7 +146,7 @@ def _lifted(pictures: Tensor, photos: Tensor, power: Tensor) -> Tensor:
         photos: (B, 3, H, W), whose edges `power` is held to.
         power: (B, 1, h, w).
     """
-    field = follow_edges(_to_size(power, pictures), luma(photos)).clamp_min(0)
+    field = follow_edges(to_size(power, pictures), luma(photos)).clamp_min(0)
     light = luma(pictures) + 1
     return _times(pictures, (light / 2).clamp_min(_DARKEST).pow(-field).clamp(max=_MOST))
 

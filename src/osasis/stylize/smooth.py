@@ -100,3 +100,8 @@ def box(x: Tensor, radius: int = RADIUS) -> Tensor:
     padded = F.pad(x, (radius,) * 4, mode="reflect")
     rows = F.avg_pool2d(padded, (1, 2 * radius + 1), stride=1)
     return F.avg_pool2d(rows, (2 * radius + 1, 1), stride=1)
+
+
+def to_size(maps: Tensor, pictures: Tensor) -> Tensor:
+    """Maps (B, R, h, w) as large as pictures (B, C, H, W), without steps between places."""
+    return F.interpolate(maps, pictures.shape[2:], mode="bilinear", align_corners=False)
