@@ -7,14 +7,17 @@ import json
 import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from osasis.base import Base, load_base
+from osasis.cli.main import main
 from osasis.errors import OsasisError, UserError
 from osasis.formats.records import Manifest
 from osasis.formats.style_file import Style, load_style
@@ -23,7 +26,7 @@ from osasis.imaging.save import mark_of
 from osasis.learn.collection import Collection, style_tasks
 from osasis.learn.context import LearningContext
 from osasis.scale import source
-from osasis.scale.run import _count
+from osasis.scale.run import Counts, _count
 from osasis.scale.tables import FAILED, NOTES, RESULTS, Tables, are_in, id_hashes
 from osasis.scale.worker import Job, Worker
 from osasis.stylize.stylizer import Stylizer
@@ -157,6 +160,29 @@ def test_a_folder_is_searched_as_every_command_does(tmp_path: Path) -> None:
     found = source.image_files([str(photos), address, str(photos / "a.png")], passed)
     assert found == [str(photos / "a.png"), str(photos / "sub" / "b.jpg"), address]
     assert [kind.name for kind in passed.found] == ["links to a folder around them"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("b.cr2", 1), ("b.mp4", 0)])
+def test_a_batch_that_left_photos_unread_says_so_by_its_status(
+    tiny_base_path: Path,
+    tiny_style: Style,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    status: int,
+) -> None:
+    for file in ("a.png", name):
+        (tmp_path / file).write_bytes(png(1))
+    tiny_style.save(tmp_path / "s.safetensors")
+
+    def nothing_new(sources: list[str], *_: Any, passed: PassedOver, **__: Any) -> Iterator[Counts]:
+        source.image_files(sources, passed)
+        yield Counts(skipped=1)
+
+    monkeypatch.setattr("osasis.scale.run.stylize_dataset", nothing_new)
+    monkeypatch.setattr("osasis.scale.source.import_ray_data", lambda: None)
+    style = ["--style", str(tmp_path / "s.safetensors"), "--base", str(tiny_base_path)]
+    assert main(["batch", str(tmp_path), *style, "-o", str(tmp_path / "out")]) == status
 
 
 def test_a_worker_redraws_what_is_new_and_sets_the_rest_aside(

@@ -72,9 +72,10 @@ def batch(
     by its id, not by its content. Ctrl-C loses at most the batches in progress.
     Photos that fail, and those that kill their worker twice, are set aside in
     out/failed/*.parquet with the reason, and are not tried again unless
-    --retry-failed says so; the exit status is 1 as long as there are any. Up to
-    some ten thousand photos on one machine, `osasis stylize` is simpler, and writes
-    a file for each. Needs Ray: pip install 'osasis[ray]'
+    --retry-failed says so; the exit status is 1 as long as there are any, or
+    pictures that cannot be read. Up to some ten thousand photos on one machine,
+    `osasis stylize` is simpler, and writes a file for each. Needs Ray:
+    pip install 'osasis[ray]'
     """
     from osasis.imaging.find import PassedOver
     from osasis.scale.run import stylize_dataset
@@ -123,7 +124,7 @@ def batch(
     print(f"{counts.done} photos redrawn into {output}{before}")
     aside = Tables(output).reasons(_SHOWN)
     if not aside:
-        return 0
+        return int(passed.unread)
     where = f"{output}/failed"
     print(
         f"error: {counts.failed} photos were set aside now; {where} has, among others:",
