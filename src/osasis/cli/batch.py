@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from osasis.cli.controls import controls_of, load_styles, made_by
 from osasis.cli.options import Device, DrawingOptions, PhotoOptions, Positive, Styles
+from osasis.cli.photos import say_passed
 from osasis.progress import Progress, when_stopped
 from osasis.terminal import say
 
@@ -118,13 +119,12 @@ def batch(
         closing(records),
     ):
         counts = _follow(records)
-    for line in passed.lines():
-        say(f"note: {line}", sys.stderr)
+    unread = say_passed(passed)
     before = f", {counts.skipped} done or set aside before" if counts.skipped else ""
     print(f"{counts.done} photos redrawn into {output}{before}")
     aside = Tables(output).reasons(_SHOWN)
     if not aside:
-        return int(passed.unread)
+        return unread
     where = f"{output}/failed"
     print(
         f"error: {counts.failed} photos were set aside now; {where} has, among others:",

@@ -18,10 +18,9 @@ from osasis.cli.options import (
     Whole,
     make_writable,
 )
-from osasis.cli.photos import say_failed
+from osasis.cli.photos import say_failed, say_passed
 from osasis.errors import OsasisError, UserError
 from osasis.progress import AGAIN, Progress, when_stopped
-from osasis.terminal import say
 
 if TYPE_CHECKING:
     from osasis.evaluate.density import Ranked, Ranking
@@ -109,9 +108,8 @@ def density(
     print(f"wrote {output} ({len(kept)} of {len(ranked)} photos) and {output.with_suffix('.png')}")
     if hard:
         _say_auc(ranked)
-    for line in passed.lines():
-        say(f"note: {line}", sys.stderr)
-    return _say_bad(ranking.bad) or int(passed.unread)
+    unread = say_passed(passed)
+    return _say_bad(ranking.bad) or unread
 
 
 def _score(ranking: Ranking, photos: list[Path], hard: list[Path], output: Path) -> list[Ranked]:

@@ -21,7 +21,7 @@ from osasis.cli.options import (
     command_line,
     make_writable,
 )
-from osasis.cli.photos import report
+from osasis.cli.photos import report, say_passed
 from osasis.errors import OsasisError, UserError
 from osasis.files import STYLE_SUFFIX, reserved, snapshot_file
 from osasis.progress import AGAIN, Progress, when_stopped
@@ -157,8 +157,7 @@ def context_of(asked: LearnOptions, base: Base) -> LearningContext:
         photos, refused = squares_of(base, found, config.bank.size)
         for reason in refused:
             say(f"not learned on {reason}", sys.stderr)
-        for line in passed.lines():
-            say(f"note: {line}", sys.stderr)
+        say_passed(passed)
     return LearningContext(base, config, photos, compiled=COMPILE[asked.compile])
 
 

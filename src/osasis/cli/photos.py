@@ -222,17 +222,22 @@ def report(
     passed: PassedOver | None = None,
 ) -> int:
     """Say what was done and what was not; return the exit status."""
-    lines, unread = (passed.lines(), passed.unread) if passed else ([], False)
-    for line in lines:
-        say(f"note: {line}", sys.stderr)
+    unread = say_passed(passed) if passed else 0
     there = f", {skipped} done before" if skipped else ""
     print(f"{done} {noun if done == 1 else f'{noun}s'} {verb} into {folder}{there}")
     if not failed:
-        return int(unread)
+        return unread
     count = done + skipped + len(failed)
     print(f"error: {len(failed)} of {count} {noun}s failed:", file=sys.stderr)
     say_failed(failed)
     return 1
+
+
+def say_passed(passed: PassedOver) -> int:
+    """Say what was left out; return the exit status, 1 where photos may be among it."""
+    for line in passed.lines():
+        say(f"note: {line}", sys.stderr)
+    return int(passed.unread)
 
 
 def say_failed(failed: Sequence[tuple[Path, OsasisError]]) -> None:
