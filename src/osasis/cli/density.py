@@ -21,6 +21,7 @@ from osasis.cli.options import (
 from osasis.cli.photos import say_failed, say_passed
 from osasis.errors import OsasisError, UserError
 from osasis.progress import AGAIN, Progress, when_stopped
+from osasis.terminal import say
 
 if TYPE_CHECKING:
     from osasis.evaluate.density import Ranked, Ranking
@@ -105,7 +106,7 @@ def density(
         replace=False,
     )
     ranking.finish()
-    print(f"wrote {output} ({len(kept)} of {len(ranked)} photos) and {output.with_suffix('.png')}")
+    say(f"wrote {output} ({len(kept)} of {len(ranked)} photos) and {output.with_suffix('.png')}")
     if hard:
         _say_auc(ranked)
     unread = say_passed(passed)

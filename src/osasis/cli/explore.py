@@ -12,6 +12,7 @@ from osasis.cli.controls import load_styles
 from osasis.cli.options import Device, OutputFile, StylesOrPreview, make_writable, one
 from osasis.errors import UserError
 from osasis.progress import Progress
+from osasis.terminal import say
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,11 +83,11 @@ def explore(
     base, loaded = load_styles(styles, device)
     picture_of, said = cropped(picture_of, None, faces=base.canvas.faces)
     if said:
-        print(f"{photo}: {said.partition(' (')[0]}", file=sys.stderr)
+        say(f"{photo}: {said.partition(' (')[0]}", sys.stderr)
     if regions:
         page = regions_sheet(base, picture_of, loaded)
         save_image(page, written, metadata={"osasis": '{"kind": "sheet"}'}, replace=False)
-        print(f"regions of {1 + len(loaded)} pictures on {written}")
+        say(f"regions of {1 + len(loaded)} pictures on {written}")
         return 0
     wanted = plan(base, loaded, rows)
     if not wanted:
@@ -109,5 +110,5 @@ def explore(
     save_image(page, written, metadata={"osasis": '{"kind": "sheet"}'}, replace=False)
     if stopped:
         raise KeyboardInterrupt(f"stopped; {drawn} of {total} pictures are on {written}")
-    print(f"{total} pictures on {written}")
+    say(f"{total} pictures on {written}")
     return 0

@@ -120,7 +120,7 @@ def redraw_all(
     results = Results(output, format)
     if results.foreign and shares.is_main:
         count = f"{results.foreign} lines of the manifest in {output}"
-        print(f"{count} are not ours and were passed over", file=sys.stderr)
+        say(f"{count} are not ours and were passed over", sys.stderr)
     tasks = [
         Task(photo.path, results.wanted(photo.path, photo.folder), stylizer.seed, made)
         for photo in photos
@@ -224,7 +224,7 @@ def report(
     """Say what was done and what was not; return the exit status."""
     unread = say_passed(passed) if passed else 0
     there = f", {skipped} done before" if skipped else ""
-    print(f"{done} {noun if done == 1 else f'{noun}s'} {verb} into {folder}{there}")
+    say(f"{done} {noun if done == 1 else f'{noun}s'} {verb} into {folder}{there}")
     if not failed:
         return unread
     count = done + skipped + len(failed)

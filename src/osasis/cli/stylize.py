@@ -32,6 +32,7 @@ from osasis.cli.options import (
 from osasis.cli.photos import Format, Photos, find, redraw_all, result_folder
 from osasis.errors import UserError
 from osasis.progress import Progress, when_stopped
+from osasis.terminal import say
 
 
 def stylize(
@@ -101,7 +102,7 @@ def stylize(
     say_strained(controls)
     preview = styles.picture is not None
     if preview:
-        print(f"{styles.picture}: {PREVIEW_NOTE}", file=sys.stderr)
+        say(f"{styles.picture}: {PREVIEW_NOTE}", sys.stderr)
     made = made_by(base, styles, loaded, controls, format=format, crops=crops)
     metadata = describe(base, loaded, controls, preview=preview)
     return redraw_all(
@@ -164,7 +165,7 @@ def film(
         last = progress.follow(redraw_film(stylizer, film, written, config))
     for note in last.notes if last else ():
         print(f"note: {note}", file=sys.stderr)
-    print(f"look at {written}")
+    say(f"look at {written}")
     return 0
 
 
