@@ -17,7 +17,15 @@ from PIL import Image
 from osasis.errors import OsasisError, UserError
 from osasis.files import sha256
 from osasis.imaging.photo_file import Kept
-from osasis.imaging.save import SUFFIXES, is_taken, mark_of, numbered, save_image, suffix_for
+from osasis.imaging.save import (
+    SUFFIXES,
+    is_taken,
+    mark_of,
+    numbered,
+    save_image,
+    suffix_for,
+    write_error,
+)
 from osasis.imaging.squares import Redrawn
 
 try:
@@ -115,10 +123,7 @@ class Manifest:
                 file.write(b"\n" * _is_torn(file) + line.encode() + b"\n")
                 self._remember(line)
         except OSError as error:
-            raise OsasisError(
-                f"cannot write {self._path}: {error.strerror}",
-                hint="free some space, or choose a folder you may write to",
-            ) from error
+            raise write_error(self._path, error) from error
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()

@@ -56,10 +56,10 @@ def save_image(
             temporary.write_bytes(data)
     except FileExistsError as error:
         if replace:  # a file where a folder should be
-            raise _write_error(path, error) from error
+            raise write_error(path, error) from error
         raise
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
 
 
 def encode_image(
@@ -202,7 +202,8 @@ def _identity(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-def _write_error(path: Path, error: OSError) -> OsasisError:
+def write_error(path: Path, error: OSError) -> OsasisError:
+    """Why a file could not be written, with how much room there is, and what to do."""
     folder = next((p for p in path.absolute().parents if p.is_dir()), None)
     try:
         free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free" if folder else "no such disk"
