@@ -7,11 +7,15 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 
 from osasis.errors import UserError
+from osasis.formats.safetensors_file import write_tensors
 from osasis.imaging.save import save_image
+from osasis.studio.api import told
 from osasis.studio.config import Limits
 from osasis.studio.jobs import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Job, JobQueue, Step
 
@@ -126,6 +130,26 @@ def test_a_job_that_the_disk_fails_does_not_tell_where_files_are(
     job = queue.submit("me", "k", "t", full)
     until(lambda: ended(job))
     assert job.error == "cannot be kept: Is a directory; try again later"
+
+
+def test_nor_does_a_style_that_the_disk_fails(
+    queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise SafetensorError("I/O error: File too large (os error 27)")  # as it says it
+
+    def full() -> Generator[Step, None, None]:
+        yield Step("learn", 0, 1)
+        write_tensors(tmp_path / "s.safetensors", {}, what="the style")
+
+    monkeypatch.setattr("osasis.formats.safetensors_file.save_file", no_room)
+    job = queue.submit("me", "k", "t", full)
+    until(lambda: ended(job))
+    said = "cannot be kept: it could not be written; try again later"
+    assert job.error == said
+    with pytest.raises(gr.Error) as caught, told():
+        list(full())
+    assert caught.value.message == said
 
 
 def test_limits(queue: JobQueue) -> None:

@@ -20,7 +20,7 @@ from osasis.studio.config import settings_from
 from osasis.studio.intake import BEFORE, PICTURE, STYLE_FILE, THUMBNAIL, VIEW
 from osasis.studio.jobs import Job
 from osasis.studio.service import Service
-from osasis.studio.store import RESULT, Visitor
+from osasis.studio.store import RESULT, Visitor, for_visitor
 from osasis.studio.work import EXAMPLES, PREVIEW_FILE
 
 _PIECE = 1 << 18  # bytes
@@ -113,7 +113,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except OsasisError as error:
-        raise gr.Error(plain(error.line), print_exception=False) from None
+        raise gr.Error(plain(for_visitor(error).line), print_exception=False) from None
 
 
 def plain(text: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from osasis.errors import OsasisError, UserError
 from osasis.studio.config import Limits
-from osasis.studio.store import not_kept
+from osasis.studio.store import for_visitor
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 OPEN = (QUEUED, RUNNING)
@@ -223,11 +223,8 @@ class JobQueue:
                     if job.cancel:
                         state = CANCELLED
                         break
-        except UserError as failure:
-            state, error = FAILED, failure.line
         except OsasisError as failure:
-            by_disk = getattr(failure.__cause__, "strerror", None)
-            state, error = FAILED, (not_kept(failure) if by_disk else failure).line
+            state, error = FAILED, for_visitor(failure).line
         except Exception as failure:  # noqa: BLE001 - one visitor's job must not end the line
             state, error = FAILED, f"internal error: {type(failure).__name__}"
             _LOG.error("job %s (%s) failed", job.id, job.kind, exc_info=failure)
