@@ -153,3 +153,5 @@ def test_a_dangling_link_in_a_pattern_is_one_photo_that_fails(tmp_path: Path) ->
     assert (
         found == [photo.path.name for photo in find_photos([str(tmp_path)])] == ["a.png", "b.png"]
     )
+    (tmp_path / "c").symlink_to("nowhere")  # whatever its suffix, as a file that is there
+    assert [photo.path.name for photo in find_photos([str(tmp_path / "c*")])] == ["c"]

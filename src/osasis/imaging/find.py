@@ -224,10 +224,10 @@ def _matches(pattern: Path, passed: PassedOver) -> list[Path]:
         raise UserError(
             f"no file matches {pattern}", hint="check the pattern, and put quotes on it"
         )
-    lost = [Path(name) for name in matched if not os.path.exists(name)]  # said when it is read
     there = [name for name in matched if os.path.exists(name)]
     found = find_images(there, passed) if there else []
-    return sorted([*found, *(path for path in lost if path.suffix.lower() in IMAGE_SUFFIXES)])
+    lost = map(Path, set(matched).difference(there))  # dangling links: said when they are read
+    return sorted([*found, *lost])
 
 
 def _walk(root: Path, passed: PassedOver) -> Iterator[Path]:
