@@ -120,7 +120,7 @@ def test_a_job_that_fails_does_not_end_the_line(queue: JobQueue) -> None:
 
 
 def test_a_job_that_the_disk_fails_does_not_tell_where_files_are(
-    queue: JobQueue, tmp_path: Path
+    queue: JobQueue, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full() -> Generator[Step, None, None]:
         yield Step("learn", 0, 1)
@@ -130,6 +130,7 @@ def test_a_job_that_the_disk_fails_does_not_tell_where_files_are(
     job = queue.submit("me", "k", "t", full)
     until(lambda: ended(job))
     assert job.error == "cannot be kept: Is a directory; try again later"
+    assert str(tmp_path / "there.png") in caplog.text  # whoever runs the studio is told
 
 
 def test_nor_does_a_style_that_the_disk_fails(

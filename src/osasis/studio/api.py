@@ -17,10 +17,11 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from osasis.config.catalogue import assets, paintings
 from osasis.errors import OsasisError, UserError
 from osasis.studio.config import settings_from
+from osasis.studio.failures import for_visitor
 from osasis.studio.intake import BEFORE, PICTURE, STYLE_FILE, THUMBNAIL, VIEW
 from osasis.studio.jobs import Job
 from osasis.studio.service import Service
-from osasis.studio.store import RESULT, Visitor, for_visitor
+from osasis.studio.store import RESULT, Visitor
 from osasis.studio.work import EXAMPLES, PREVIEW_FILE
 
 _PIECE = 1 << 18  # bytes

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from osasis.errors import OsasisError, UserError
 from osasis.studio.config import Limits
-from osasis.studio.store import for_visitor
+from osasis.studio.failures import for_visitor
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 OPEN = (QUEUED, RUNNING)

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from osasis.errors import OsasisError, UserError
 from osasis.files import write_text
 from osasis.studio.config import Limits
+from osasis.studio.failures import not_kept
 
 RECORD = "item.json"
 STYLE, PHOTO, RESULT, SHEET = "style", "photo", "result", "sheet"
@@ -40,19 +39,6 @@ def new_token() -> str:
 def is_token(text: str) -> bool:
     """Whether `text` can be a visitor's secret."""
     return _TOKEN.fullmatch(text) is not None
-
-
-def not_kept(error: OSError | OsasisError) -> OsasisError:
-    """A failure to write, without the place where the server keeps files."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    said = getattr(cause, "strerror", None) or "it could not be written"
-    return OsasisError(f"cannot be kept: {said}", hint="try again later")
-
-
-def for_visitor(error: OsasisError) -> OsasisError:
-    """An error as a visitor is told it: of one that the disk made, `not_kept`."""
-    by_disk = isinstance(error.__cause__, (OSError, SafetensorError))
-    return not_kept(error) if by_disk and not isinstance(error, UserError) else error
 
 
 def plain_name(text: str, otherwise: str) -> str:
