@@ -149,8 +149,8 @@ def _refuse_fractions(app: App, options: Sequence[str]) -> None:
     Raises:
         UserError: there is one.
     """
-    given = [word.partition("=") for word in options]
-    for (name, sign, value), after in zip(given, [*options[1:], ""], strict=False):
+    for word, after in pairwise([*options, ""]):
+        name, sign, value = word.partition("=")
         value = value if sign else after
         if not name.startswith("-") or not _is_rounded(value):
             continue

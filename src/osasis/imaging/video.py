@@ -20,6 +20,7 @@ from osasis.imaging.load import FORMATS, MAX_PIXELS
 from osasis.imaging.photo_file import DECODE_ERRORS
 
 CONTAINERS = (".mp4", ".mov", ".mkv")
+_ANIMATED = {"PNG": "PNG", "WEBP": "WebP"}  # pictures that move and that FFmpeg may not read
 _QUALITY = {"crf": "15", "preset": "medium"}  # of x264: within 1 level on average
 # of errors that are the place's fault, not the film's
 _PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT)
@@ -75,10 +76,9 @@ def _no_film(path: Path) -> UserError:
             kind, moves = picture.format, bool(getattr(picture, "is_animated", False))
     except (Image.DecompressionBombError, *DECODE_ERRORS):
         return UserError(f"{path} is not a film that can be read, whatever its name says")
-    if moves and kind in ("PNG", "WEBP"):
-        kind = {"PNG": "PNG", "WEBP": "WebP"}[kind]
+    if moves and kind in _ANIMATED:
         return UserError(
-            f"{path} is an animated {kind} that FFmpeg cannot read",
+            f"{path} is an animated {_ANIMATED[kind]} that FFmpeg cannot read",
             hint="convert it to GIF or MP4 first",
         )
     return UserError(f"{path} is a picture, not a film", hint="`osasis stylize` redraws it")

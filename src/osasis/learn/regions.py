@@ -117,6 +117,11 @@ def share_of(maps: Tensor, regions: Sequence[int]) -> Tensor:
     return maps[:, list(regions)].sum(1, keepdim=True)
 
 
+def grown(maps: Tensor, places: int) -> Tensor:
+    """The largest of so many places to each side, (B, R, H, W)."""
+    return F.max_pool2d(maps, 2 * places + 1, 1, places)
+
+
 @dataclass(frozen=True)
 class FaceSquare:
     """A square with a face as the base frames faces, in places of maps."""
@@ -276,7 +281,7 @@ class Wardrobe:
         """
         # regions are not exact: a cell around them, or two
         cells = 1 if self.face else 2
-        parts = _soft(F.max_pool2d(share_of(maps, _PARTS), 2 * cells + 1, 1, cells), cells)
+        parts = _soft(grown(share_of(maps, _PARTS), cells), cells)
         if not self.face:
             return HELD * parts
         lacked = self.borrowed[:, None, None] * maps

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from osasis.learn.regions import at_size, share_of
+from osasis.learn.regions import at_size, grown, share_of
 from osasis.models.regions import REGIONS
 from osasis.stylize.smooth import box, to_size
 
@@ -33,14 +32,14 @@ def without_halos(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1
         amount: 0 to 1.
     """
     ground = share_of(maps, _GROUND)
-    far = 1 - _grown(1 - ground, _FAR)
+    far = 1 - grown(1 - ground, _FAR)
     around = _wide(far)
 
     def of_open_ground(pictures: Tensor) -> Tensor:
         mean = _wide(at_size(pictures, far) * far) / around.clamp_min(1e-4)
         return to_size(mean, pictures)
 
-    known = _grown(ground, _INEXACT) * (around / _ENOUGH).clamp(max=1)
+    known = grown(ground, _INEXACT) * (around / _ENOUGH).clamp(max=1)
     difference = (before - of_open_ground(before)).square().mean(1, keepdim=True)
     alike = (-difference / (2 * _ALIKE**2)).exp() * to_size(known, before)
     beside = to_size(box(1 - far, _FADING), before)
@@ -51,7 +50,3 @@ def without_halos(before: Tensor, after: Tensor, maps: Tensor, amount: float = 1
 
 def _wide(x: Tensor) -> Tensor:
     return box(box(x, _AROUND), _AROUND)
-
-
-def _grown(x: Tensor, places: int) -> Tensor:
-    return F.max_pool2d(x, 2 * places + 1, 1, places)
